@@ -1,0 +1,91 @@
+package plan
+
+import "time"
+
+// Event is one entry of the stream that the engine emits while it walks a plan. The types below are all there are.
+type Event interface{ event() }
+
+// Observer receives every event of a run, in order, on the engine's goroutine. It must not block for long.
+type Observer interface{ Observe(Event) }
+
+// ObserverFunc makes an Observer of a function.
+type ObserverFunc func(Event)
+
+// Observe calls f.
+func (f ObserverFunc) Observe(e Event) { f(e) }
+
+// RunStarted is the first event of every run.
+type RunStarted struct {
+	At   time.Time
+	ID   string
+	Plan Plan
+}
+
+// StepStarted says that a step is about to be carried out.
+type StepStarted struct {
+	At   time.Time
+	Step Step
+	// Number counts from 1; Of is how many steps the plan has.
+	Number, Of int
+}
+
+// StepFinished says how a step ended. Steps that were never reached are reported as skipped.
+type StepFinished struct {
+	At      time.Time
+	Step    Step
+	Status  Status
+	Elapsed time.Duration
+	// Err says why the step failed; nil otherwise.
+	Err error
+}
+
+// CheckStarted says that a check is about to be evaluated.
+type CheckStarted struct {
+	At    time.Time
+	Check Check
+}
+
+// CheckFinished carries what a check finally saw.
+type CheckFinished struct {
+	At      time.Time
+	Check   Check
+	Finding Finding
+	Elapsed time.Duration
+}
+
+// Measured carries the numbers of the run.
+type Measured struct {
+	At          time.Time
+	Measurement Measurement
+}
+
+// EvidenceKept names files that were written to explain a failure.
+type EvidenceKept struct {
+	At    time.Time
+	Paths []string
+}
+
+// Warning is something the person should know that doesn't change the verdict.
+type Warning struct {
+	At      time.Time
+	Message string
+}
+
+// RunFinished is the last event of every run.
+type RunFinished struct {
+	At      time.Time
+	Verdict Verdict
+	// Reason says in one line why the verdict is not passed; empty when it is.
+	Reason  string
+	Elapsed time.Duration
+}
+
+func (RunStarted) event()    {}
+func (StepStarted) event()   {}
+func (StepFinished) event()  {}
+func (CheckStarted) event()  {}
+func (CheckFinished) event() {}
+func (Measured) event()      {}
+func (EvidenceKept) event()  {}
+func (Warning) event()       {}
+func (RunFinished) event()   {}

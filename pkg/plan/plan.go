@@ -1,0 +1,237 @@
+package plan
+
+import (
+	"context"
+	"time"
+)
+
+// Phase is a stretch of a run. It decides whose fault an error is: see Phase.Blames.
+type Phase string
+
+// The phases of a run, in the order in which they come.
+const (
+	// Arrange deploys the workload and makes sure that the cluster is what the scenario needs.
+	Arrange Phase = "arrange"
+	// Protect takes the snapshot and shows that it is sound.
+	Protect Phase = "protect"
+	// Break destroys what the scenario is about.
+	Break Phase = "break"
+	// Recover is the procedure under test.
+	Recover Phase = "recover"
+	// Prove runs the checks.
+	Prove Phase = "prove"
+)
+
+// Phases lists every phase in order.
+func Phases() []Phase { return []Phase{Arrange, Protect, Break, Recover, Prove} }
+
+// Blames says which verdict an error in this phase leads to: before Recover it is the drill's own fault and nothing
+// was learnt about the procedure (Broken); in Recover and Prove it is the procedure's (Failed).
+func (p Phase) Blames() Verdict {
+	switch p {
+	case Recover, Prove:
+		return VerdictFailed
+	default:
+		return VerdictBroken
+	}
+}
+
+// Verdict is the answer of a run.
+type Verdict string
+
+// The verdicts.
+const (
+	// VerdictPassed: every step was done and every check that ran is true, and at least one ran.
+	VerdictPassed Verdict = "passed"
+	// VerdictFailed: the procedure did not bring the cluster back.
+	VerdictFailed Verdict = "failed"
+	// VerdictBroken: the drill could not be carried out; nothing is known about the procedure.
+	VerdictBroken Verdict = "broken"
+	// VerdictSkipped: nothing was tried, for a reason that the run states.
+	VerdictSkipped Verdict = "skipped"
+	// VerdictInterrupted: a person or a supervisor stopped the run before it could reach a verdict.
+	VerdictInterrupted Verdict = "interrupted"
+)
+
+// Status is the result of one step or one check.
+type Status string
+
+// The statuses.
+const (
+	StatusPassed  Status = "passed"
+	StatusFailed  Status = "failed"
+	StatusSkipped Status = "skipped"
+)
+
+// Command is something that a person types: the second face of a step. It is an argument vector and not a shell line,
+// so that no value is ever interpreted by a shell when drill executes it.
+type Command struct {
+	// On is the name of the node on which it is typed.
+	On string `json:"on"`
+	// Argv is the program and its arguments.
+	Argv []string `json:"argv"`
+	// PipeTo, when set, reads what Argv prints, as after a "|" in a shell.
+	PipeTo []string `json:"pipeTo,omitempty"`
+	// Until says that the command is repeated, a second apart, until it succeeds.
+	Until bool `json:"until,omitempty"`
+	// Fails says that the command is there to show that something no longer works: it is expected to fail.
+	Fails bool `json:"fails,omitempty"`
+}
+
+// Step is one thing to do. It has two faces that must have the same effect: Do is what drill does, Commands is
+// what a person would type instead.
+type Step struct {
+	// Name identifies the step in a report: lower case words joined by "-", unique in its plan.
+	Name string
+	// Phase is the phase that the step belongs to.
+	Phase Phase
+	// Title says in a short imperative sentence what the step does.
+	Title string
+	// Why says, to somebody who is learning, why the step is there.
+	Why string
+	// Commands are what a person types to the same effect, in order. A step without commands does
+	// something that only drill needs.
+	Commands []Command
+	// Expect says what the person should see after typing them.
+	Expect string
+	// Timeout bounds the step; 0 means the engine's default.
+	Timeout time.Duration
+	// Do carries the step out. It must return when ctx ends, with an error that says what was last seen.
+	Do func(ctx context.Context) error
+	// Learn, where set, reads back what later steps and checks need to know about what this step made. It is called
+	// after Do, and after Commands when those were executed in its place.
+	Learn func(ctx context.Context) error
+	// Outage marks the first step that takes the control plane away: the clock of the outage starts with it.
+	Outage bool
+}
+
+// Check is one thing that must be true for a recovery to be proven.
+type Check struct {
+	// Name is the check's name in reports; names are listed by `drill list`.
+	Name string
+	// Summary says in one line when the check is true.
+	Summary string
+	// Phase is when it is evaluated: Protect for what must hold before anything is touched, Prove for the rest.
+	Phase Phase
+	// Look evaluates the check once. It is called again until it passes or the time to settle is over, so it must have no
+	// effect of its own on what it looks at. An error means that it could not be evaluated, which counts as failed.
+	Look func(ctx context.Context) (Finding, error)
+}
+
+// Finding is what a check saw.
+type Finding struct {
+	// Status is the answer.
+	Status Status `json:"status"`
+	// Detail is one line for a person. For a failed check it says what was expected and what was seen; for a
+	// skipped one it gives the reason.
+	Detail string `json:"detail"`
+	// Remedy, for a failed check, is the likely cause and what to do about it.
+	Remedy string `json:"remedy,omitempty"`
+	// Evidence holds the facts behind the answer, line by line.
+	Evidence []string `json:"evidence,omitempty"`
+}
+
+// Passed is the finding of a check that is true.
+func Passed(detail string, evidence ...string) Finding {
+	return Finding{Status: StatusPassed, Detail: detail, Evidence: evidence}
+}
+
+// Failed is the finding of a check that is false.
+func Failed(detail, remedy string, evidence ...string) Finding {
+	return Finding{Status: StatusFailed, Detail: detail, Remedy: remedy, Evidence: evidence}
+}
+
+// Skipped is the finding of a check that doesn't apply, with the reason.
+func Skipped(reason string) Finding {
+	return Finding{Status: StatusSkipped, Detail: reason}
+}
+
+// Plan is one scenario with one procedure on one cluster, ready to be walked.
+type Plan struct {
+	Scenario  Entry
+	Procedure Entry
+	Cluster   ClusterInfo
+	// Steps in order. Phases never go backwards.
+	Steps []Step
+	// Checks in the order in which they are evaluated.
+	Checks []Check
+	// Measure, where set, is asked for the numbers of the run after the last check, whatever the checks said.
+	Measure func(ctx context.Context, m Marks) (Measurement, error)
+	// Evidence, where set, collects what explains a failure into the directory, and returns the files it wrote.
+	Evidence func(ctx context.Context, dir string) ([]string, error)
+}
+
+// Entry names and describes something a user can choose.
+type Entry struct {
+	Name    string `json:"name"`
+	Summary string `json:"summary"`
+}
+
+// ClusterInfo says which cluster a run was on.
+type ClusterInfo struct {
+	Provider   string `json:"-"`
+	Name       string `json:"name"`
+	Nodes      int    `json:"nodes"`
+	Kubernetes string `json:"kubernetes"`
+	Etcd       string `json:"etcd"`
+}
+
+// Marks are the moments of a run from which its numbers are computed.
+type Marks struct {
+	// OutageBegan is when the first step with Outage set started; the zero time if none did.
+	OutageBegan time.Time
+	// BreakBegan is when the first step of phase Break started.
+	BreakBegan time.Time
+}
+
+// Measurement holds the numbers of a run. A nil pointer means that it was never reached or not measured.
+type Measurement struct {
+	Outage   Outage
+	Loss     Loss
+	Snapshot *SnapshotInfo
+}
+
+// Outage is how long each kind of service was gone, in seconds from the first destructive recovery action until it was
+// back for good; null where it never came back.
+type Outage struct {
+	// EtcdSeconds: until etcd answered its health check again.
+	EtcdSeconds *float64 `json:"etcdSeconds"`
+	// ReadSeconds: until a quorum LIST through the API server showed the restored objects.
+	ReadSeconds *float64 `json:"readSeconds"`
+	// WriteSeconds: until a write through the API server was acknowledged.
+	WriteSeconds *float64 `json:"writeSeconds"`
+	// WorkSeconds: until the node's container runtime ran every container of the workload.
+	WorkSeconds *float64 `json:"workSeconds"`
+	// ServiceSeconds: until the workload answered over its Service.
+	ServiceSeconds *float64 `json:"serviceSeconds"`
+	// FloorSeconds: the larger of etcd's and the API server's own start, container started to ready. No procedure that
+	// restarts both can be quicker.
+	FloorSeconds *float64 `json:"floorSeconds"`
+}
+
+// Loss is what the restore gave up.
+type Loss struct {
+	// Seconds between the snapshot and the last write known to be acknowledged before the break.
+	Seconds *float64 `json:"seconds"`
+	// Revisions that etcd had beyond the snapshot's when it was broken.
+	Revisions *int64 `json:"revisions"`
+	// Objects that existed before the break and don't exist after the recovery, as kind namespace/name.
+	Objects []string `json:"objects"`
+}
+
+// SnapshotInfo describes a snapshot file.
+type SnapshotInfo struct {
+	Path string `json:"path"`
+	// SHA256 is of the whole file as it lies on disk, in hexadecimal: what sha256sum prints.
+	SHA256 string `json:"sha256"`
+	// Bytes is the length of the file.
+	Bytes int64 `json:"bytes"`
+	// Revision is the highest etcd revision in it.
+	Revision int64 `json:"revision"`
+	// Keys is the number of keys that are live at that revision.
+	Keys int64 `json:"keys"`
+	// EtcdVersion is the storage version of etcd recorded in the file, or the version of the server that it was taken from.
+	EtcdVersion string `json:"etcdVersion"`
+	// TakenAt is when taking it began, as seen by the machine that took it.
+	TakenAt time.Time `json:"takenAt"`
+}
