@@ -20,16 +20,18 @@ const (
 	Recover Phase = "recover"
 	// Prove runs the checks.
 	Prove Phase = "prove"
+	// Rollback puts the old state back after a recovery that was not proven. Most runs don't have it.
+	Rollback Phase = "rollback"
 )
 
 // Phases lists every phase in order.
-func Phases() []Phase { return []Phase{Arrange, Protect, Break, Recover, Prove} }
+func Phases() []Phase { return []Phase{Arrange, Protect, Break, Recover, Prove, Rollback} }
 
 // Blames says which verdict an error in this phase leads to: before Recover it is the drill's own fault and nothing
 // was learnt about the procedure (Broken); in Recover and Prove it is the procedure's (Failed).
 func (p Phase) Blames() Verdict {
 	switch p {
-	case Recover, Prove:
+	case Recover, Prove, Rollback:
 		return VerdictFailed
 	default:
 		return VerdictBroken
@@ -155,10 +157,15 @@ type Plan struct {
 	Steps []Step
 	// Checks in the order in which they are evaluated.
 	Checks []Check
+	// Rollback undoes Recover. It is walked when the outage began and the recovery was not proven, whatever the reason.
+	Rollback []Step
 	// Measure, where set, is asked for the numbers of the run after the last check, whatever the checks said.
 	Measure func(ctx context.Context, m Marks) (Measurement, error)
 	// Evidence, where set, collects what explains a failure into the directory, and returns the files it wrote.
 	Evidence func(ctx context.Context, dir string) ([]string, error)
+	// Close, where set, is called last and always: it ends what steps left running, and with tidy it also removes from
+	// the cluster what the scenario put there.
+	Close func(ctx context.Context, tidy bool) error
 }
 
 // Entry names and describes something a user can choose.

@@ -1,0 +1,385 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Typist carries out the second face of a step: it types the command on the node that it names.
+type Typist interface {
+	Type(ctx context.Context, c plan.Command) error
+}
+
+// Options say how a plan is walked. The zero value of a duration means the default named beside it.
+type Options struct {
+	// ID names the run in every report.
+	ID string
+	// Observers receive every event, in order.
+	Observers []plan.Observer
+	// StepTimeout bounds a step that has no bound of its own. Default 3 minutes.
+	StepTimeout time.Duration
+	// Settle is how long after the recovery the checks, all together, may take to become true. Default 30 s:
+	// a kubelet reports a pod's new state within its sync period of 10 s, and a controller that lost its lease
+	// (leaseDuration 15 s, as kube-controller-manager and kube-scheduler have it by default) must win it again.
+	Settle time.Duration
+	// LookTimeout bounds one evaluation of a check. Default 15 s.
+	LookTimeout time.Duration
+	// Poll is the interval between two looks. Default 100 ms.
+	Poll time.Duration
+	// EvidenceDir is where what explains a failure is kept; empty means nowhere.
+	EvidenceDir string
+	// Typist, when set, types the commands of each step that has any, in place of what drill does itself.
+	Typist Typist
+	// KeepState leaves the cluster as the run left it: nothing is rolled back, nothing tidied up.
+	KeepState bool
+	// Disposable says that the cluster is thrown away after the run, so there is no point in rolling it back or
+	// tidying it up.
+	Disposable bool
+}
+
+// Defaults of Options.
+const (
+	defaultStepTimeout = 3 * time.Minute
+	defaultSettle      = 30 * time.Second
+	defaultLook        = 15 * time.Second
+	defaultPoll        = 100 * time.Millisecond
+	// afterwards bounds what is done after the verdict is known or the run was interrupted: measuring, evidence, closing.
+	afterwards = time.Minute
+)
+
+// Outcome is the answer of a run.
+type Outcome struct {
+	Verdict plan.Verdict
+	// Reason says in one line why the verdict is not passed.
+	Reason string
+}
+
+// Run walks p and returns its outcome. Every failure is an outcome, told to the observers too; the error is only for a
+// plan that can't be walked, in which case nothing was touched and no event was emitted.
+//
+// When ctx ends, the step at hand is told to stop, the run is rolled back if the control plane had been taken down, and the
+// verdict is interrupted.
+func Run(ctx context.Context, p plan.Plan, o Options) (Outcome, error) {
+	if err := Validate(p); err != nil {
+		return Outcome{}, err
+	}
+	w := &walk{plan: p, opt: withDefaults(o)}
+	return w.run(ctx), nil
+}
+
+func withDefaults(o Options) Options {
+	set := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	set(&o.StepTimeout, defaultStepTimeout)
+	set(&o.Settle, defaultSettle)
+	set(&o.LookTimeout, defaultLook)
+	set(&o.Poll, defaultPoll)
+	return o
+}
+
+// Validate says whether a plan can be walked: unique names, phases that never go back, at least one check in Prove.
+func Validate(p plan.Plan) error {
+	order := map[plan.Phase]int{}
+	for i, ph := range plan.Phases() {
+		order[ph] = i
+	}
+	seen := map[string]bool{}
+	last := 0
+	for _, s := range p.Steps {
+		at, known := order[s.Phase]
+		switch {
+		case s.Name == "" || s.Title == "":
+			return fmt.Errorf("plan %s: a step of phase %q has no name or no title", p.Scenario.Name, s.Phase)
+		case seen[s.Name]:
+			return fmt.Errorf("plan %s: two steps are named %q", p.Scenario.Name, s.Name)
+		case !known || s.Phase == plan.Prove || s.Phase == plan.Rollback:
+			return fmt.Errorf("plan %s: step %q is of phase %q, where no step of a plan belongs", p.Scenario.Name, s.Name, s.Phase)
+		case at < last:
+			return fmt.Errorf("plan %s: step %q of phase %q comes after a later phase", p.Scenario.Name, s.Name, s.Phase)
+		case s.Do == nil:
+			return fmt.Errorf("plan %s: step %q does nothing", p.Scenario.Name, s.Name)
+		}
+		seen[s.Name], last = true, at
+	}
+	proves := 0
+	for _, c := range p.Checks {
+		if c.Name == "" || c.Look == nil {
+			return fmt.Errorf("plan %s: check %q has no name or looks at nothing", p.Scenario.Name, c.Name)
+		}
+		if c.Phase == plan.Prove {
+			proves++
+		}
+	}
+	if proves == 0 {
+		return fmt.Errorf("plan %s: no check in phase %q, so nothing could be proven", p.Scenario.Name, plan.Prove)
+	}
+	return nil
+}
+
+// walk is one run of a plan.
+type walk struct {
+	plan  plan.Plan
+	opt   Options
+	marks plan.Marks
+	began time.Time
+	// verdict and reason hold the first thing that went wrong; later trouble doesn't hide it.
+	verdict plan.Verdict
+	reason  string
+	ran     int // checks of phase Prove that passed or failed
+}
+
+func (w *walk) emit(e plan.Event) {
+	for _, o := range w.opt.Observers {
+		o.Observe(e)
+	}
+}
+
+func (w *walk) warn(format string, args ...any) {
+	w.emit(plan.Warning{At: time.Now(), Message: fmt.Sprintf(format, args...)})
+}
+
+// fail records the first reason for which the run can't pass.
+func (w *walk) fail(v plan.Verdict, reason string) {
+	if w.verdict == "" {
+		w.verdict, w.reason = v, reason
+	}
+}
+
+func (w *walk) run(ctx context.Context) Outcome {
+	w.began = time.Now()
+	w.emit(plan.RunStarted{At: w.began, ID: w.opt.ID, Plan: w.plan})
+	w.steps(ctx)
+	w.checks(ctx, plan.Prove)
+	w.judge()
+	w.after(ctx)
+	w.emit(plan.RunFinished{At: time.Now(), Verdict: w.verdict, Reason: w.reason, Elapsed: time.Since(w.began)})
+	return Outcome{Verdict: w.verdict, Reason: w.reason}
+}
+
+// steps carries out the steps in order, and the checks of phase Protect as soon as its last step is done, that is before
+// anything is broken.
+func (w *walk) steps(ctx context.Context) {
+	protected := false
+	protect := func() {
+		if !protected {
+			protected = true
+			w.checks(ctx, plan.Protect)
+		}
+	}
+	for i, s := range w.plan.Steps {
+		if s.Phase != plan.Arrange && s.Phase != plan.Protect {
+			protect()
+		}
+		if w.verdict != "" {
+			w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusSkipped})
+			continue
+		}
+		if s.Phase == plan.Break && w.marks.BreakBegan.IsZero() {
+			w.marks.BreakBegan = time.Now()
+		}
+		if s.Outage && w.marks.OutageBegan.IsZero() {
+			w.marks.OutageBegan = time.Now()
+		}
+		if err := w.step(ctx, s, i+1, len(w.plan.Steps)); err != nil {
+			w.failStep(ctx, s, err)
+		}
+	}
+	protect()
+}
+
+func (w *walk) failStep(ctx context.Context, s plan.Step, err error) {
+	if ctx.Err() != nil {
+		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in step %s", s.Name))
+		return
+	}
+	w.fail(s.Phase.Blames(), fmt.Sprintf("step %s: %v", s.Name, err))
+}
+
+// step carries out one step within its bound.
+func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
+	bound := s.Timeout
+	if bound == 0 {
+		bound = w.opt.StepTimeout
+	}
+	began := time.Now()
+	w.emit(plan.StepStarted{At: began, Step: s, Number: number, Of: of})
+	stepCtx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("step %s took longer than its bound of %s", s.Name, bound))
+	defer cancel()
+	err := w.act(stepCtx, s)
+	if err == nil && s.Learn != nil {
+		err = s.Learn(stepCtx)
+	}
+	if err != nil && stepCtx.Err() != nil && ctx.Err() == nil && !errors.Is(err, context.Cause(stepCtx)) {
+		err = fmt.Errorf("%w: %w", context.Cause(stepCtx), err)
+	}
+	status := plan.StatusPassed
+	if err != nil {
+		status = plan.StatusFailed
+	}
+	w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: status, Elapsed: time.Since(began), Err: err})
+	return err
+}
+
+// act does what the step says, by drill's own hand or by typing its commands.
+func (w *walk) act(ctx context.Context, s plan.Step) error {
+	if w.opt.Typist == nil || len(s.Commands) == 0 {
+		return s.Do(ctx)
+	}
+	for _, c := range s.Commands {
+		if err := w.opt.Typist.Type(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checks evaluates the checks of a phase one after the other. After trouble they are reported as skipped: what they would
+// see says nothing about the procedure any more.
+func (w *walk) checks(ctx context.Context, phase plan.Phase) {
+	settled := time.Now()
+	if phase == plan.Prove {
+		settled = settled.Add(w.opt.Settle)
+	}
+	trouble := w.reason
+	for _, c := range w.plan.Checks {
+		if c.Phase != phase {
+			continue
+		}
+		if trouble != "" {
+			w.emit(plan.CheckFinished{At: time.Now(), Check: c, Finding: plan.Skipped("not evaluated: " + trouble)})
+			continue
+		}
+		began := time.Now()
+		w.emit(plan.CheckStarted{At: began, Check: c})
+		f := w.look(ctx, c, settled)
+		w.emit(plan.CheckFinished{At: time.Now(), Check: c, Finding: f, Elapsed: time.Since(began)})
+		w.count(ctx, c, f)
+	}
+}
+
+// count takes a finding into account. A check that fails is an answer about the backup or the procedure, whatever its phase:
+// never a fault of the drill.
+func (w *walk) count(ctx context.Context, c plan.Check, f plan.Finding) {
+	if c.Phase == plan.Prove && f.Status != plan.StatusSkipped {
+		w.ran++
+	}
+	if f.Status != plan.StatusFailed {
+		return
+	}
+	if ctx.Err() != nil {
+		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in check %s", c.Name))
+		return
+	}
+	w.fail(plan.VerdictFailed, fmt.Sprintf("check %s: %s", c.Name, f.Detail))
+}
+
+// look evaluates a check until it passes, doesn't apply, or the time to settle is over; it always looks at least once.
+func (w *walk) look(ctx context.Context, c plan.Check, settled time.Time) plan.Finding {
+	tick := time.NewTicker(w.opt.Poll)
+	defer tick.Stop()
+	for {
+		f := w.lookOnce(ctx, c)
+		if f.Status != plan.StatusFailed || ctx.Err() != nil || !time.Now().Before(settled) {
+			return f
+		}
+		select {
+		case <-ctx.Done():
+			return f
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *walk) lookOnce(ctx context.Context, c plan.Check) plan.Finding {
+	lookCtx, cancel := context.WithTimeout(ctx, w.opt.LookTimeout)
+	defer cancel()
+	f, err := c.Look(lookCtx)
+	switch {
+	case err != nil:
+		return plan.Failed("could not be evaluated: "+err.Error(), "see the error; a view that can't be read proves nothing")
+	case f.Status != plan.StatusPassed && f.Status != plan.StatusFailed && f.Status != plan.StatusSkipped:
+		return plan.Failed(fmt.Sprintf("the check gave no answer (status %q)", f.Status), "this is a defect of drill")
+	default:
+		return f
+	}
+}
+
+// judge fills in the verdict of a run in which nothing went wrong.
+func (w *walk) judge() {
+	switch {
+	case w.verdict != "":
+	case w.ran == 0:
+		w.fail(plan.VerdictFailed, "no check could be evaluated, so nothing is proven")
+	default:
+		w.verdict = plan.VerdictPassed
+	}
+}
+
+// after does what is due whatever the verdict: the numbers, the evidence of a failure, the old state put back, and what
+// the plan left running closed. It goes on when the run was interrupted, within a bound of its own.
+func (w *walk) after(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	bounded := func(d time.Duration, f func(context.Context)) {
+		c, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		f(c)
+	}
+	if w.plan.Measure != nil {
+		bounded(afterwards, w.measure)
+	}
+	if w.plan.Evidence != nil && w.opt.EvidenceDir != "" && (w.verdict == plan.VerdictFailed || w.verdict == plan.VerdictBroken) {
+		bounded(afterwards, w.evidence)
+	}
+	undone := w.rollback(ctx)
+	if w.plan.Close != nil {
+		tidy := !w.opt.KeepState && !w.opt.Disposable && undone
+		bounded(afterwards, func(c context.Context) {
+			if err := w.plan.Close(c, tidy); err != nil {
+				w.warn("cleaning up after the run: %v", err)
+			}
+		})
+	}
+}
+
+func (w *walk) measure(ctx context.Context) {
+	m, err := w.plan.Measure(ctx, w.marks)
+	if err != nil {
+		w.warn("not everything could be measured: %v", err)
+	}
+	w.emit(plan.Measured{At: time.Now(), Measurement: m})
+}
+
+func (w *walk) evidence(ctx context.Context) {
+	paths, err := w.plan.Evidence(ctx, w.opt.EvidenceDir)
+	if err != nil {
+		w.warn("not all evidence could be kept: %v", err)
+	}
+	if len(paths) > 0 {
+		w.emit(plan.EvidenceKept{At: time.Now(), Paths: paths})
+	}
+}
+
+// rollback puts the old state back when the control plane was taken down and the recovery is not proven. It says whether
+// the cluster can be talked to afterwards as far as the run knows.
+func (w *walk) rollback(ctx context.Context) bool {
+	if w.verdict == plan.VerdictPassed || w.marks.OutageBegan.IsZero() {
+		return true
+	}
+	if w.opt.Disposable || w.opt.KeepState {
+		return false
+	}
+	for i, s := range w.plan.Rollback {
+		if err := w.step(ctx, s, i+1, len(w.plan.Rollback)); err != nil {
+			w.warn("the old state could not be put back, step %s: %v", s.Name, err)
+			return false
+		}
+	}
+	return true
+}
