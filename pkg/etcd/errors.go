@@ -1,0 +1,33 @@
+package etcd
+
+import "errors"
+
+// What can be wrong with a snapshot file. Verify and Restore wrap exactly one of these when the file is to blame.
+var (
+	// ErrEmpty: the file has no content.
+	ErrEmpty = errors.New("snapshot is empty")
+	// ErrNotSnapshot: the file is something else than a snapshot of etcd.
+	ErrNotSnapshot = errors.New("not an etcd snapshot")
+	// ErrTruncated: the file ends before its own header says that it should.
+	ErrTruncated = errors.New("snapshot is truncated")
+	// ErrNoTrailer: the database is whole, but the SHA-256 that etcd appends to every snapshot it sends isn't there. A
+	// database file copied out of a data directory looks like that.
+	ErrNoTrailer = errors.New("snapshot has no SHA-256 trailer")
+	// ErrTrailerMismatch: the content is not what etcd sent.
+	ErrTrailerMismatch = errors.New("snapshot differs from its SHA-256 trailer")
+	// ErrDamaged: the content is what etcd sent, or pretends to be, but its pages or revisions make no sense.
+	ErrDamaged = errors.New("snapshot is damaged")
+)
+
+// What else can go wrong.
+var (
+	// ErrTargetExists: there is something already where the result should go. Nothing was touched.
+	ErrTargetExists = errors.New("target exists already")
+	// ErrFolderOpen: the folder for a snapshot can be entered by other users. Nothing was touched.
+	ErrFolderOpen = errors.New("folder is open to other users")
+	// ErrAlarm: the member answers, but an alarm is raised in its cluster.
+	ErrAlarm = errors.New("etcd has raised an alarm")
+	// ErrWorker: the child process could not be started, or died, or gave no sensible answer, and no snapshot is known to
+	// be the reason.
+	ErrWorker = errors.New("etcd worker failed")
+)

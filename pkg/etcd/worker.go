@@ -1,0 +1,196 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Worker says how to start the child process that opens snapshots.
+type Worker struct {
+	// Command is a program and arguments by which the new process reaches WorkerMain, for example the path of the running
+	// binary and the name of a hidden command.
+	Command []string
+}
+
+// op names what a child is asked to do.
+type op string
+
+const (
+	opVerify  op = "verify"
+	opRestore op = "restore"
+)
+
+// request is what a child reads: one JSON document.
+type request struct {
+	Op      op              `json:"op"`
+	Path    string          `json:"path,omitempty"`
+	Restore *RestoreOptions `json:"restore,omitempty"`
+}
+
+// answer is what a child prints: one JSON document.
+type answer struct {
+	Snapshot *plan.SnapshotInfo `json:"snapshot,omitempty"`
+	Error    string             `json:"error,omitempty"`
+	// Kind names the sentinel that the error wraps; see kinds.
+	Kind string `json:"kind,omitempty"`
+}
+
+// kinds maps names to the errors that keep their identity on their way from the child to the parent.
+func kinds() map[string]error {
+	return map[string]error{
+		"empty": ErrEmpty, "not-snapshot": ErrNotSnapshot, "truncated": ErrTruncated, "no-trailer": ErrNoTrailer,
+		"trailer-mismatch": ErrTrailerMismatch, "damaged": ErrDamaged,
+		"not-exist": os.ErrNotExist, "permission": os.ErrPermission,
+		"canceled": context.Canceled, "deadline": context.DeadlineExceeded,
+	}
+}
+
+// told is an error as the child told it: its text, and the sentinel behind it.
+type told struct {
+	text string
+	kind error
+}
+
+func (t *told) Error() string { return t.text }
+func (t *told) Unwrap() error { return t.kind }
+
+const (
+	// How much is kept of what a child prints: an answer is far smaller; of the log only the end is of interest.
+	maxAnswer, maxLog = 1 << 20, 8 << 10
+	// How long a child that was told to end may hold on to its output.
+	workerGrace = 5 * time.Second
+)
+
+// call starts a child, gives it the request, and returns its answer. However the child ends, call returns.
+func (w Worker) call(ctx context.Context, req request) (answer, error) {
+	var none answer
+	if len(w.Command) == 0 {
+		return none, fmt.Errorf("%w: no command is configured to start it", ErrWorker)
+	}
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	in, err := json.Marshal(req)
+	if err != nil {
+		return none, fmt.Errorf("%w: encode request: %w", ErrWorker, err)
+	}
+	out, log := &tail{max: maxAnswer}, &tail{max: maxLog}
+	cmd := exec.CommandContext(ctx, w.Command[0], w.Command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), out, log
+	cmd.WaitDelay = workerGrace
+	runErr := cmd.Run()
+	if ctx.Err() != nil {
+		return none, fmt.Errorf("%s was stopped: %w", req.Op, ctx.Err())
+	}
+	var exit *exec.ExitError
+	if errors.As(runErr, &exit) {
+		return none, &crash{op: req.Op, how: exit.String(), log: log.lastLines(crashLines)}
+	}
+	if runErr != nil {
+		return none, fmt.Errorf("%w: %w", ErrWorker, runErr)
+	}
+	var a answer
+	if err := json.Unmarshal(out.kept, &a); err != nil {
+		return none, fmt.Errorf("%w: %s printed no answer that could be read (%v): %s", ErrWorker, req.Op, err, out.lastLines(1))
+	}
+	if a.Error == "" {
+		return a, nil
+	}
+	return none, &told{text: a.Error, kind: kinds()[a.Kind]}
+}
+
+// crashLines is enough for the reason of a panic and the top of its stack.
+const crashLines = 12
+
+// crash says that a child ended without an answer.
+type crash struct {
+	op  op
+	how string
+	log string
+}
+
+func (c *crash) Error() string {
+	return fmt.Sprintf("%v: %s ended with %s; its last lines:\n%s", ErrWorker, c.op, c.how, c.log)
+}
+
+func (c *crash) Unwrap() error { return ErrWorker }
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	max  int
+	kept []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if over := len(t.kept) - t.max; over > 0 {
+		t.kept = append(t.kept[:0], t.kept[over:]...)
+	}
+	return len(p), nil
+}
+
+// lastLines returns the first line that says why a Go program died and what follows, or else the last lines; n at most.
+func (t *tail) lastLines(n int) string {
+	lines := strings.Split(strings.TrimSpace(string(t.kept)), "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, "panic:") || strings.HasPrefix(l, "fatal error:") || strings.HasPrefix(l, "unexpected fault address") {
+			return strings.Join(lines[i:min(i+n, len(lines))], "\n")
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// WorkerMain is the child's side: it reads one request from stdin, does it, and writes one answer to stdout. It returns an
+// error only when it could not read the one or write the other; that a snapshot is bad is an answer. A bad snapshot
+// may well end the whole process: call it from a process that does nothing else.
+//
+// etcd's own log goes to the standard error of the process, from where the parent takes the last lines when the child
+// dies.
+func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	var req request
+	if err := json.NewDecoder(stdin).Decode(&req); err != nil {
+		return fmt.Errorf("read request: %w; this command is started by drill itself", err)
+	}
+	var a answer
+	err := func() error {
+		switch {
+		case req.Op == opVerify:
+			info, err := verifyHere(ctx, req.Path)
+			if err == nil {
+				a.Snapshot = &info
+			}
+			return err
+		case req.Op == opRestore && req.Restore != nil:
+			lg := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()),
+				zapcore.Lock(os.Stderr), zap.WarnLevel))
+			return restoreHere(ctx, lg, *req.Restore)
+		default:
+			return fmt.Errorf("%w: unknown request %q", ErrWorker, req.Op)
+		}
+	}()
+	if err != nil {
+		a.Error = err.Error()
+		for name, kind := range kinds() {
+			if errors.Is(err, kind) {
+				a.Kind = name
+			}
+		}
+	}
+	if err := json.NewEncoder(stdout).Encode(a); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return nil
+}
