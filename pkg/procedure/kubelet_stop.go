@@ -1,0 +1,27 @@
+package procedure
+
+import "github.com/etcd-drill/drill/pkg/plan"
+
+// KubeletStop is drill's own way: everything that can be done beforehand is done while the cluster still runs, and the outage
+// is only stop, swap, start. kubelet and the four static pods all begin anew, so nothing acts on what it remembers from before.
+func KubeletStop() Procedure {
+	return Procedure{
+		Entry: plan.Entry{
+			Name:    "kubelet-stop",
+			Summary: "restore beside the running cluster, stop kubelet and the control plane, swap the manifest, start kubelet",
+		},
+		Bump: true,
+		Steps: func(t Target) []plan.Step {
+			files := patched{}
+			steps := []plan.Step{
+				restoreStep(t),
+				patchStep(t, files),
+				stopKubeletStep(t),
+				stopControlPlaneStep(t),
+				swapStep(t, files),
+				startKubeletStep(t),
+			}
+			return append(steps, waitSteps(t)...)
+		},
+	}
+}

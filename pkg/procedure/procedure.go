@@ -1,0 +1,84 @@
+package procedure
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Procedure is one way to restore.
+type Procedure struct {
+	plan.Entry
+	// MaxMembers is the largest number of control planes that it is for; 0 means any.
+	MaxMembers int
+	// Bump says whether it restores with a raised revision unless told otherwise.
+	Bump bool
+	// Steps are the procedure's steps for a target, all of phase Recover.
+	Steps func(Target) []plan.Step
+}
+
+// Target is what is to be restored, and where.
+type Target struct {
+	// Members are the control planes, each with what its etcd manifest says.
+	Members []controlplane.Member
+	// DataDir is the new data directory on each node: the host path that volume etcd-data is to have. It must not exist.
+	DataDir string
+	// StateDir is the folder on each node in which the run keeps a copy of the manifest as it was.
+	StateDir string
+	// NodeSnapshot is where the snapshot lies on the node when the commands are typed by hand.
+	NodeSnapshot string
+	// Token makes the restored cluster's ID new, so that a member that was not restored can't join it by mistake. Empty
+	// means etcd's own default, as in the commands that tutorials show.
+	Token string
+	// BumpRevision is by how much the revision is raised; 0 means that it goes back to the snapshot's.
+	BumpRevision uint64
+	// Restore makes DataDir on the member's node hold the restored snapshot.
+	Restore func(ctx context.Context, m controlplane.Member) error
+}
+
+// All returns every procedure, the default one first.
+func All() []Procedure { return []Procedure{KubeletStop(), ManifestEdit()} }
+
+// etcdVolume is the volume of kubeadm's etcd manifest that holds the data directory.
+const etcdVolume = "etcd-data"
+
+// etcdManifest is the file in the manifests folder that kubeadm writes for etcd.
+const etcdManifest = "etcd.yaml"
+
+// initialCluster lists every member as NAME=PEERURL, as etcd's --initial-cluster has it.
+func (t Target) initialCluster() string {
+	var out []string
+	for _, m := range t.Members {
+		for _, u := range m.Etcd.PeerURLs {
+			out = append(out, m.Etcd.Name+"="+u)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// InitialCluster is the value that the restore of each member needs for --initial-cluster.
+func (t Target) InitialCluster() string { return t.initialCluster() }
+
+// on makes the same command for every member's node, in order.
+func (t Target) on(command func(m controlplane.Member) plan.Command) []plan.Command {
+	var out []plan.Command
+	for _, m := range t.Members {
+		c := command(m)
+		c.On = m.Name
+		out = append(out, c)
+	}
+	return out
+}
+
+// Named returns the procedure of that name.
+func Named(name string) (Procedure, error) {
+	for _, p := range All() {
+		if p.Name == name {
+			return p, nil
+		}
+	}
+	return Procedure{}, fmt.Errorf("no procedure is named %q", name)
+}

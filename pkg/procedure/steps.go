@@ -1,0 +1,287 @@
+package procedure
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// staged is where a person prepares the new manifest: on the same file system as the manifests folder, so that moving it
+// there is one rename, and outside of that folder, because kubelet runs whatever file it finds in it.
+const staged = "/etc/kubernetes/etcd.yaml.restored"
+
+// kept is where a person keeps the manifest as it was.
+const kept = "/etc/kubernetes/etcd.yaml.before-restore"
+
+const manifestPath = controlplane.ManifestDir + "/" + etcdManifest
+
+// components are the static pods of a control plane, clients of etcd first.
+func components() []string {
+	return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"}
+}
+
+func restoreStep(t Target) plan.Step {
+	why := "The snapshot is turned into a data directory of its own; the old one stays as it is, so there is always a way back. " +
+		"The member must keep the name and the peer URL that the manifest gives it, or it won't recognise itself in the restored membership."
+	if t.BumpRevision > 0 {
+		why += " Kubernetes clients remember the revision up to which they have seen the world. A plain restore sets etcd's revision back, and " +
+			"they would wait for changes that, as they see it, have happened already. Raising the revision beyond anything that was ever handed out, and marking the past " +
+			"as compacted, makes every one of them list anew."
+	}
+	return plan.Step{
+		Name:     "restore-snapshot",
+		Phase:    plan.Recover,
+		Title:    "Restore the snapshot into a new data directory",
+		Why:      why,
+		Commands: t.on(func(m controlplane.Member) plan.Command { return plan.Command{Argv: t.restoreArgv(m)} }),
+		Expect: "etcdutl logs `restored snapshot`, and the new directory holds a folder `member`. " +
+			"The cluster still runs on the old directory: nothing has been interrupted yet.",
+		Timeout: 10 * time.Minute,
+		Do:      func(ctx context.Context) error { return controlplane.Each(ctx, t.Members, t.Restore) },
+	}
+}
+
+func (t Target) restoreArgv(m controlplane.Member) []string {
+	argv := []string{
+		"etcdutl", "snapshot", "restore", t.NodeSnapshot,
+		"--data-dir=" + t.DataDir,
+		"--name=" + m.Etcd.Name,
+		"--initial-cluster=" + t.initialCluster(),
+		"--initial-advertise-peer-urls=" + strings.Join(m.Etcd.PeerURLs, ","),
+	}
+	if t.Token != "" {
+		argv = append(argv, "--initial-cluster-token="+t.Token)
+	}
+	if t.BumpRevision > 0 {
+		argv = append(argv, "--bump-revision="+strconv.FormatUint(t.BumpRevision, 10), "--mark-compacted")
+	}
+	return argv
+}
+
+// patched holds the new manifest of each node between the step that makes it and the step that installs it.
+type patched map[string][]byte
+
+// patchStep prepares the new manifests while the cluster still runs.
+func patchStep(t Target, out patched) plan.Step {
+	var commands []plan.Command
+	for _, m := range t.Members {
+		commands = append(commands, stagingCommands(t, m)...)
+	}
+	return plan.Step{
+		Name:  "prepare-manifest",
+		Phase: plan.Recover,
+		Title: "Prepare an etcd manifest that uses the new data directory",
+		Why: "Only the host path of volume `" + etcdVolume + "` changes. The path inside the container, and with it the flag `--data-dir`, stays, " +
+			"which makes this the smallest edit that works. The file is prepared outside of the manifests folder: kubelet reads " +
+			"every file there, backups and half written ones too.",
+		Commands: commands,
+		Expect:   "`diff` shows one changed line, and exits with status 1 because there is a difference.",
+		Do:       func(ctx context.Context) error { return t.patch(ctx, out) },
+	}
+}
+
+func stagingCommands(t Target, m controlplane.Member) []plan.Command {
+	edit := fmt.Sprintf(`s#path: %s$#path: %s#`, m.Etcd.HostDataDir, t.DataDir)
+	return []plan.Command{
+		{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, kept}},
+		{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, staged}},
+		{On: m.Name, Argv: []string{"sed", "-i", edit, staged}},
+		{On: m.Name, Argv: []string{"diff", manifestPath, staged}, Fails: true},
+	}
+}
+
+func (t Target) patch(ctx context.Context, out patched) error {
+	files := make(chan struct {
+		node string
+		file []byte
+	}, len(t.Members))
+	err := controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+		if _, err := controlplane.BackupManifest(ctx, m.Node, etcdManifest, t.StateDir); err != nil {
+			return err
+		}
+		old, err := m.Node.ReadFile(ctx, manifestPath)
+		if err != nil {
+			return err
+		}
+		file, err := controlplane.PatchHostPath(old, etcdVolume, t.DataDir)
+		if err != nil {
+			return err
+		}
+		files <- struct {
+			node string
+			file []byte
+		}{m.Name, file}
+		return nil
+	})
+	close(files)
+	for f := range files {
+		out[f.node] = f.file
+	}
+	return err
+}
+
+func (t Target) install(ctx context.Context, files patched) error {
+	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+		return controlplane.InstallManifest(ctx, m.Node, etcdManifest, files[m.Name])
+	})
+}
+
+func (t Target) swapCommands() []plan.Command {
+	return t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: []string{"mv", staged, manifestPath}} })
+}
+
+func stopKubeletStep(t Target) plan.Step {
+	return plan.Step{
+		Name:  "stop-kubelet",
+		Phase: plan.Recover,
+		Title: "Stop kubelet",
+		Why: "While kubelet runs it restarts whatever is stopped, and it would act on half a change. It also keeps watches and a memory of pods from " +
+			"before the restore; a kubelet that is started afterwards begins with a fresh view. Containers go on running without it.",
+		Commands: t.on(func(controlplane.Member) plan.Command {
+			return plan.Command{Argv: []string{"systemctl", "stop", "kubelet"}}
+		}),
+		Expect: "`systemctl is-active kubelet` says `inactive`; `crictl ps` still lists the containers.",
+		Outage: true,
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				return controlplane.StopKubelet(ctx, m.Node)
+			})
+		},
+	}
+}
+
+// grace is how long a component may take to end by itself. etcd closes its files well within it; an API server would wait for
+// its long-running requests much longer than is worth waiting for.
+const grace = 5 * time.Second
+
+func stopControlPlaneStep(t Target) plan.Step {
+	names := "^(" + strings.Join(components(), "|") + ")$"
+	var commands []plan.Command
+	for _, m := range t.Members {
+		commands = append(commands,
+			plan.Command{On: m.Name, Argv: []string{"crictl", "ps", "-q", "--name", names},
+				PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "stop", "--timeout", strconv.Itoa(int(grace.Seconds()))}},
+			plan.Command{On: m.Name, Argv: []string{"crictl", "pods", "-q", "--label", "tier=control-plane"},
+				PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "stopp"}})
+	}
+	return plan.Step{
+		Name:  "stop-control-plane",
+		Phase: plan.Recover,
+		Title: "Stop etcd and everything that remembers what it said",
+		Why: "The API server holds a cache of etcd and serves lists from it; controller manager and scheduler hold caches of the API server. If any of " +
+			"them lives on across the restore, it goes on believing what etcd no longer says. etcd is stopped with a signal that it can act on, so that the " +
+			"old data directory is closed cleanly: `crictl stopp` alone would kill it.",
+		Commands: commands,
+		Expect:   "`crictl ps` lists no etcd, kube-apiserver, kube-controller-manager or kube-scheduler. The workload's containers still run.",
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				return controlplane.StopPods(ctx, m.Node, components(), grace)
+			})
+		},
+	}
+}
+
+func swapStep(t Target, files patched) plan.Step {
+	return plan.Step{
+		Name:     "swap-manifest",
+		Phase:    plan.Recover,
+		Title:    "Put the new etcd manifest in place",
+		Why:      "A rename is all or nothing: kubelet will read the old file or the new one, never a part of one.",
+		Commands: t.swapCommands(),
+		Expect:   "`grep path: " + manifestPath + "` shows the new directory.",
+		Do:       func(ctx context.Context) error { return t.install(ctx, files) },
+	}
+}
+
+func startKubeletStep(t Target) plan.Step {
+	return plan.Step{
+		Name:  "start-kubelet",
+		Phase: plan.Recover,
+		Title: "Start kubelet",
+		Why:   "It reads the manifests folder and starts the four static pods, etcd with the new directory among them.",
+		Commands: t.on(func(controlplane.Member) plan.Command {
+			return plan.Command{Argv: []string{"systemctl", "start", "kubelet"}}
+		}),
+		Expect: "Within a few seconds `crictl ps` lists the four components again, each a few seconds old.",
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				return controlplane.StartKubelet(ctx, m.Node)
+			})
+		},
+	}
+}
+
+// waitSteps wait for the four components, in the order in which they depend on each other.
+func waitSteps(t Target) []plan.Step {
+	wait := func(component, why, expect string, command func(m controlplane.Member) []string) plan.Step {
+		return plan.Step{
+			Name:     "wait-" + component,
+			Phase:    plan.Recover,
+			Title:    "Wait until " + component + " is ready",
+			Why:      why,
+			Expect:   expect,
+			Commands: t.on(func(m controlplane.Member) plan.Command { return plan.Command{Argv: command(m), Until: true} }),
+			Do: func(ctx context.Context) error {
+				return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+					return controlplane.WaitReady(ctx, m, component)
+				})
+			},
+		}
+	}
+	return []plan.Step{
+		wait("etcd", "etcd says on its own metrics port whether it has a leader and serves reads. Nothing else can work before it does.",
+			"A few lines of `connection refused` at first, then `ok`.",
+			func(m controlplane.Member) []string {
+				return []string{"curl", "-fsS", m.Etcd.MetricsURL + "/readyz"}
+			}),
+		wait("kube-apiserver", "The API server is ready when it has reached etcd and filled its caches.",
+			"`ok`, after some lines that say that the connection was refused.",
+			func(controlplane.Member) []string { return []string{"kubectl", "get", "--raw", "/readyz"} }),
+		wait("kube-controller-manager", "Without it nothing is reconciled: no ReplicaSet makes pods, no node is found missing.",
+			"`ok`.",
+			func(controlplane.Member) []string {
+				return []string{"curl", "-fsSk", "https://127.0.0.1:10257/healthz"}
+			}),
+		wait("kube-scheduler", "Without it no new pod gets a node.",
+			"`ok`.",
+			func(controlplane.Member) []string {
+				return []string{"curl", "-fsSk", "https://127.0.0.1:10259/healthz"}
+			}),
+	}
+}
+
+// RollbackSteps put the old manifest back, and with it the old data directory, in the way that kubelet-stop restores: nothing of
+// what ran in between is left running.
+func RollbackSteps(t Target) []plan.Step {
+	old := patched{}
+	read := plan.Step{
+		Name: "read-old-manifest", Title: "Read the manifest as it was before the run",
+		Do: func(ctx context.Context) error { return t.readBackup(ctx, old) },
+	}
+	swap := swapStep(t, old)
+	swap.Title = "Put the old etcd manifest back"
+	steps := append([]plan.Step{read, stopKubeletStep(t), stopControlPlaneStep(t), swap, startKubeletStep(t)}, waitSteps(t)...)
+	for i := range steps {
+		steps[i].Name = "rollback-" + steps[i].Name
+		steps[i].Phase = plan.Rollback
+		steps[i].Outage = false
+		steps[i].Commands = nil // the typed face restores; going back is drill's own doing
+	}
+	return steps
+}
+
+func (t Target) readBackup(ctx context.Context, out patched) error {
+	for _, m := range t.Members {
+		b, err := m.Node.ReadFile(ctx, t.StateDir+"/"+etcdManifest)
+		if err != nil {
+			return fmt.Errorf("node %s: reading the kept manifest: %w", m.Name, err)
+		}
+		out[m.Name] = b
+	}
+	return nil
+}
