@@ -54,26 +54,27 @@ const (
 type layout struct {
 	width  int
 	column int
-	text   strings.Builder
+	// started says that something was put that the next word must be set off from.
+	started bool
+	text    strings.Builder
 }
 
 func (l *layout) words(argv []string, prefix string) {
-	quoted := quoteAll(argv, quoteReadable)
+	words := quoteAll(argv, quoteReadable)
+	if len(words) == 0 {
+		return
+	}
+	words[0] = prefix + words[0]
 	for start := 0; start < len(argv); {
 		end := start + 1
 		for end < len(argv) && !strings.HasPrefix(argv[end], "-") {
 			end++
 		}
-		group := prefix + strings.Join(quoted[start:end], " ")
-		prefix = ""
-		if l.fits(group) || end == start+1 {
+		if group := strings.Join(words[start:end], " "); l.fits(len(indent), group) {
 			l.put(group)
 		} else {
-			// A command with many operands and no flag: better broken between operands than not at all.
-			for i, word := range quoted[start:end] {
-				if i == 0 {
-					word = group[:len(group)-len(strings.Join(quoted[start:end], " "))] + word
-				}
+			// Longer than any line: better broken between its words than not at all.
+			for _, word := range words[start:end] {
 				l.put(word)
 			}
 		}
@@ -81,36 +82,31 @@ func (l *layout) words(argv []string, prefix string) {
 	}
 }
 
-// fits reports whether s fits on a line of its own or behind what is there.
-func (l *layout) fits(s string) bool {
-	return l.width <= 0 || len(indent)+columns(firstLine(s))+len(" \\") <= l.width
+// fits reports whether s, put at the column, leaves room for the backslash that ends the line.
+func (l *layout) fits(column int, s string) bool {
+	first, _, _ := strings.Cut(s, "\n")
+	return l.width <= 0 || column+columns(first)+len(" \\") <= l.width
 }
 
 func (l *layout) put(s string) {
 	switch {
-	case l.text.Len() == 0 || strings.HasSuffix(l.text.String(), " "):
-		// The first word of the line.
-	case l.width > 0 && l.column+1+columns(firstLine(s))+len(" \\") > l.width:
-		l.text.WriteString(" \\\n" + indent)
-		l.column = len(indent)
-	default:
+	case !l.started:
+		l.started = true
+	case l.fits(l.column+1, s):
 		l.text.WriteString(" ")
 		l.column++
+	default:
+		l.text.WriteString(" \\\n" + indent)
+		l.column = len(indent)
 	}
 	l.text.WriteString(s)
 	if i := strings.LastIndexByte(s, '\n'); i >= 0 {
-		l.column = columns(s[i+1:])
-	} else {
-		l.column += columns(s)
+		l.column, s = 0, s[i+1:]
 	}
+	l.column += columns(s)
 }
 
 func columns(s string) int { return utf8.RuneCountInString(s) }
-
-func firstLine(s string) string {
-	first, _, _ := strings.Cut(s, "\n")
-	return first
-}
 
 func quoteAll(argv []string, quote func(string) string) []string {
 	out := make([]string, len(argv))

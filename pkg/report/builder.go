@@ -1,0 +1,165 @@
+package report
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Builder makes a Run of the event stream of one run; a new RunStarted begins anew. Its zero value is ready to use.
+// Methods may be called concurrently, so that a run that is being interrupted can be reported.
+type Builder struct {
+	mu       sync.Mutex
+	run      Run
+	finished bool
+	// running is the name of the step that started and has not finished.
+	running string
+	phases  []span
+	last    time.Time
+}
+
+type span struct {
+	name       plan.Phase
+	began, end time.Time
+}
+
+var _ plan.Observer = (*Builder)(nil)
+
+// Observe takes the next event in.
+func (b *Builder) Observe(e plan.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := e.(type) {
+	case plan.RunStarted:
+		b.start(e)
+		b.last = e.At
+	case plan.StepStarted:
+		b.running = e.Step.Name
+		b.enter(e.Step.Phase, e.At)
+	case plan.StepFinished:
+		b.running = ""
+		b.leave(e.Step.Phase, e.At)
+		b.finishStep(e)
+	case plan.CheckStarted:
+		b.enter(e.Check.Phase, e.At)
+	case plan.CheckFinished:
+		b.leave(e.Check.Phase, e.At)
+		b.finishCheck(e)
+	case plan.Measured:
+		b.last = e.At
+		b.run.Outage, b.run.Loss, b.run.Snapshot = e.Measurement.Outage, e.Measurement.Loss, e.Measurement.Snapshot
+	case plan.EvidenceKept:
+		b.last = e.At
+		b.run.Artifacts = append(b.run.Artifacts, e.Paths...)
+	case plan.Warning:
+		b.last = e.At
+		b.run.Warnings = append(b.run.Warnings, e.Message)
+	case plan.RunFinished:
+		b.finished = true
+		b.run.Verdict, b.run.Reason, b.run.Seconds = e.Verdict, e.Reason, seconds(e.Elapsed)
+	}
+}
+
+// Run returns what is known so far. As long as RunFinished has not come, the verdict is interrupted; a step or check that
+// has no result is skipped.
+func (b *Builder) Run() Run {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.run
+	r.Steps, r.Checks = slices.Clone(r.Steps), slices.Clone(r.Checks)
+	r.Artifacts, r.Warnings = slices.Clone(r.Artifacts), slices.Clone(r.Warnings)
+	for _, p := range b.phases {
+		r.Phases = append(r.Phases, Phase{Name: p.name, Seconds: seconds(p.end.Sub(p.began))})
+	}
+	if !b.finished {
+		r.Verdict, r.Reason = plan.VerdictInterrupted, "the run did not come to its end"
+		r.Seconds = seconds(b.last.Sub(r.StartedAt))
+	}
+	for i, s := range r.Steps {
+		if s.Name == b.running {
+			r.Steps[i].Error = "the run ended while this step was being carried out"
+		}
+	}
+	return r.complete()
+}
+
+func (b *Builder) start(e plan.RunStarted) {
+	b.finished, b.running, b.phases = false, "", nil
+	b.run = Run{
+		ID:        e.ID,
+		Scenario:  e.Plan.Scenario.Name,
+		Procedure: e.Plan.Procedure.Name,
+		Provider:  e.Plan.Cluster.Provider,
+		StartedAt: e.At.UTC(),
+		Cluster: Cluster{
+			Name:       e.Plan.Cluster.Name,
+			Nodes:      e.Plan.Cluster.Nodes,
+			Kubernetes: e.Plan.Cluster.Kubernetes,
+			Etcd:       e.Plan.Cluster.Etcd,
+		},
+	}
+	began := false
+	for _, s := range e.Plan.Steps {
+		b.run.Steps = append(b.run.Steps, Step{
+			Name: s.Name, Phase: s.Phase, Title: s.Title, Status: plan.StatusSkipped, Commands: s.Commands,
+			Outage: s.Outage && !began,
+		})
+		began = began || s.Outage
+	}
+	for _, c := range e.Plan.Checks {
+		b.run.Checks = append(b.run.Checks, Check{
+			Name: c.Name, Status: plan.StatusSkipped, Detail: "not evaluated: the run ended before it came to this check",
+		})
+	}
+}
+
+func (b *Builder) finishStep(e plan.StepFinished) {
+	for i := range b.run.Steps {
+		s := &b.run.Steps[i]
+		if s.Name != e.Step.Name {
+			continue
+		}
+		s.Status, s.Seconds = e.Status, seconds(e.Elapsed)
+		if e.Err != nil {
+			s.Error = e.Err.Error()
+		}
+	}
+}
+
+func (b *Builder) finishCheck(e plan.CheckFinished) {
+	for i := range b.run.Checks {
+		c := &b.run.Checks[i]
+		if c.Name != e.Check.Name {
+			continue
+		}
+		f := e.Finding
+		c.Status, c.Detail, c.Remedy, c.Evidence = f.Status, f.Detail, f.Remedy, f.Evidence
+		c.Seconds = seconds(e.Elapsed)
+	}
+}
+
+// enter and leave keep the phases. The steps that were never reached finish as skipped without having started: they
+// don't stretch a phase, and don't begin one.
+func (b *Builder) enter(name plan.Phase, at time.Time) {
+	b.last = at
+	if !slices.ContainsFunc(b.phases, func(s span) bool { return s.name == name }) {
+		b.phases = append(b.phases, span{name: name, began: at, end: at})
+	}
+}
+
+func (b *Builder) leave(name plan.Phase, at time.Time) {
+	b.last = at
+	for i := range b.phases {
+		if b.phases[i].name == name {
+			b.phases[i].end = at
+		}
+	}
+}
+
+// seconds rounds to milliseconds: what lies below says nothing about a recovery and makes reports hard to read.
+func seconds(d time.Duration) float64 {
+	return math.Round(d.Seconds()*1000) / 1000
+}

@@ -1,0 +1,137 @@
+package report
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jstemmer/go-junit-report/v2/junit"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// WriteJUnit writes the document as JUnit XML: a test suite a run, a test case a step and a check. What a procedure is to
+// blame for is a failure; a step that failed before the procedure had its turn is an error. A run that neither passed
+// nor was skipped, and in which no step or check failed, gets one more test case "verdict", so that no reader takes
+// it for a success.
+//
+// Elements and attributes are those of https://github.com/testmoapp/junitxml, which Jenkins and GitLab read. Times are in UTC.
+func WriteJUnit(w io.Writer, doc Document) error {
+	suites := junit.Testsuites{Name: "drill"}
+	total := 0.0
+	for i, r := range doc.Runs {
+		suite := suiteOf(r)
+		suite.ID = i
+		suites.AddSuite(suite)
+		total += r.Seconds
+	}
+	suites.Time = junitSeconds(total)
+	_, err := io.WriteString(w, xml.Header)
+	if err == nil {
+		err = suites.WriteXML(w)
+	}
+	if err != nil {
+		return fmt.Errorf("write report as JUnit XML: %w", err)
+	}
+	return nil
+}
+
+func suiteOf(r Run) junit.Testsuite {
+	class := "drill." + r.Scenario + "." + r.Procedure
+	suite := junit.Testsuite{
+		Name: r.Scenario + " with " + r.Procedure,
+		Time: junitSeconds(r.Seconds),
+		// Without a zone: the oldest of the schemas in use allows none.
+		Timestamp: r.StartedAt.UTC().Format("2006-01-02T15:04:05"),
+	}
+	for _, p := range [][2]string{
+		{"id", r.ID}, {"verdict", string(r.Verdict)}, {"reason", r.Reason}, {"provider", r.Provider},
+		{"cluster", r.Cluster.Name}, {"kubernetes", r.Cluster.Kubernetes}, {"etcd", r.Cluster.Etcd},
+	} {
+		if p[1] != "" {
+			suite.AddProperty(p[0], p[1])
+		}
+	}
+	for _, s := range r.Steps {
+		c := junit.Testcase{Name: s.Name, Classname: class + ".steps", Time: junitSeconds(s.Seconds)}
+		switch s.Status {
+		case plan.StatusFailed:
+			result := &junit.Result{Message: firstLine(s.Error), Type: string(s.Phase), Data: printable(s.Error)}
+			if s.Phase.Blames() == plan.VerdictFailed {
+				c.Failure = result
+			} else {
+				c.Error = result
+			}
+		case plan.StatusSkipped:
+			message := "not reached"
+			if s.Error != "" {
+				message = firstLine(s.Error)
+			}
+			c.Skipped = &junit.Result{Message: message}
+		}
+		suite.AddTestcase(c)
+	}
+	for _, k := range r.Checks {
+		c := junit.Testcase{Name: k.Name, Classname: class + ".checks", Time: junitSeconds(k.Seconds)}
+		switch k.Status {
+		case plan.StatusFailed:
+			c.Failure = &junit.Result{Message: firstLine(k.Detail), Type: "check", Data: printable(failureText(k))}
+		case plan.StatusSkipped:
+			c.Skipped = &junit.Result{Message: firstLine(k.Detail)}
+		default:
+			if text := strings.Join(append([]string{k.Detail}, k.Evidence...), "\n"); text != "" {
+				c.SystemOut = &junit.Output{Data: printable(text)}
+			}
+		}
+		suite.AddTestcase(c)
+	}
+	red := suite.Failures+suite.Errors > 0
+	if !red && r.Verdict != plan.VerdictPassed && r.Verdict != plan.VerdictSkipped {
+		reason := r.Reason
+		if reason == "" {
+			reason = "the verdict is " + string(r.Verdict)
+		}
+		suite.AddTestcase(junit.Testcase{
+			Name: "verdict", Classname: class, Time: junitSeconds(0),
+			Error: &junit.Result{Message: firstLine(reason), Type: string(r.Verdict), Data: printable(reason)},
+		})
+	}
+	return suite
+}
+
+// failureText is what a person reads who opens a failed check: what was seen, what to do, and the facts.
+func failureText(c Check) string {
+	lines := []string{c.Detail}
+	if c.Remedy != "" {
+		lines = append(lines, "", "remedy: "+c.Remedy)
+	}
+	if len(c.Evidence) > 0 {
+		lines = append(lines, "", "evidence:")
+		for _, e := range c.Evidence {
+			lines = append(lines, "  "+strings.ReplaceAll(e, "\n", "\n  "))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func junitSeconds(s float64) string { return fmt.Sprintf("%.3f", s) }
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+// printable replaces what XML can't hold (https://www.w3.org/TR/xml/#charsets): encoding/xml does so in attributes, but
+// writes a CDATA section as it is.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t', r == '\n', r == '\r',
+			r >= 0x20 && r <= 0xD7FF, r >= 0xE000 && r <= 0xFFFD, r >= 0x10000 && r <= 0x10FFFF:
+			return r
+		default:
+			return '\uFFFD'
+		}
+	}, s)
+}

@@ -1,0 +1,33 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"sigs.k8s.io/yaml"
+)
+
+// WriteJSON writes the document as JSON, indented, with a line break at its end.
+func WriteJSON(w io.Writer, doc Document) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	// Commands hold <, > and &, and nobody puts this document into a page of HTML unescaped.
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(doc.complete()); err != nil {
+		return fmt.Errorf("write report as JSON: %w", err)
+	}
+	return nil
+}
+
+// WriteYAML writes the same document as WriteJSON, as YAML.
+func WriteYAML(w io.Writer, doc Document) error {
+	out, err := yaml.Marshal(doc.complete())
+	if err == nil {
+		_, err = w.Write(out)
+	}
+	if err != nil {
+		return fmt.Errorf("write report as YAML: %w", err)
+	}
+	return nil
+}
