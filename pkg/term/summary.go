@@ -1,0 +1,248 @@
+package term
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/report"
+)
+
+// Of each failed check at most this many lines of evidence are shown, of each loss this many objects: the report has all.
+const (
+	maxEvidence = 12
+	maxObjects  = 12
+)
+
+// WriteRun writes what a run found out, as `-o table` shows it: checks, outage, phases, loss, verdict.
+func WriteRun(w io.Writer, r report.Run, o Options) error {
+	s := o.withDefaults().style()
+	lines := append(s.runHeading(r), "")
+	lines = append(lines, s.checksTable(r)...)
+	lines = append(lines, s.summary(r)...)
+	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
+	return err
+}
+
+// runHeading says what is run on what.
+func (s style) runHeading(r report.Run) []string {
+	about := []string{r.Provider, count(r.Cluster.Nodes, "node")}
+	if r.Cluster.Kubernetes != "" {
+		about = append(about, "Kubernetes "+r.Cluster.Kubernetes)
+	}
+	if r.Cluster.Etcd != "" {
+		about = append(about, "etcd "+r.Cluster.Etcd)
+	}
+	text := fmt.Sprintf("%s with %s on cluster %s (%s), run %s",
+		r.Scenario, r.Procedure, r.Cluster.Name, strings.Join(about, ", "), r.ID)
+	lines := s.hang("", text)
+	for i := range lines {
+		lines[i] = s.strong(lines[i])
+	}
+	return lines
+}
+
+// checksTable is a row a check, with remedy and evidence below a failed one.
+func (s style) checksTable(r report.Run) []string {
+	if len(r.Checks) == 0 {
+		return nil
+	}
+	name := 0
+	for _, c := range r.Checks {
+		name = max(name, ansi.StringWidth(c.Name))
+	}
+	lines := []string{s.strong("checks")}
+	for _, c := range r.Checks {
+		mark := s.mark(c.Status)
+		if s.plain() {
+			mark = pad(word(c.Status), len("FAIL"))
+		}
+		took := duration(asDuration(c.Seconds))
+		if c.Status == plan.StatusSkipped {
+			took = ""
+		}
+		lines = append(lines, s.hang(fmt.Sprintf("  %s %s %9s  ", mark, pad(c.Name, name), took), oneLine(c.Detail))...)
+		lines = append(lines, s.failedCheck(c, "      ")...)
+	}
+	return append(lines, "")
+}
+
+// failedCheck is what stands below the line of a failed check; nothing for another.
+func (s style) failedCheck(c report.Check, indent string) []string {
+	if c.Status != plan.StatusFailed {
+		return nil
+	}
+	var lines []string
+	if c.Remedy != "" {
+		lines = s.hang(indent+"remedy: ", c.Remedy)
+	}
+	if len(c.Evidence) == 0 {
+		return lines
+	}
+	lines = append(lines, indent+"evidence:")
+	for i, e := range c.Evidence {
+		if i == maxEvidence && len(c.Evidence) > maxEvidence {
+			lines = append(lines, fmt.Sprintf("%s  … and %d more; the report has all", indent, len(c.Evidence)-maxEvidence))
+			break
+		}
+		lines = append(lines, s.hang(indent+"  ", e)...)
+	}
+	return lines
+}
+
+// summary is what stands below the checks. It ends with the verdict.
+func (s style) summary(r report.Run) []string {
+	var lines []string
+	if table := s.outageTable(r); len(table) > 0 {
+		lines = append(append(lines, table...), "")
+	}
+	if len(r.Phases) > 0 {
+		lines = append(lines, s.strong("phases"))
+		for _, p := range r.Phases {
+			lines = append(lines, s.row(string(p.Name), duration(asDuration(p.Seconds)), ""))
+		}
+		lines = append(lines, "")
+	}
+	if r.LossMeasured() {
+		lines = append(lines, s.strong("loss"))
+		lines = append(lines, s.hang("  ", lossText(r.Loss))...)
+		for i, o := range r.Loss.Objects {
+			if i == maxObjects && len(r.Loss.Objects) > maxObjects {
+				lines = append(lines, fmt.Sprintf("    … and %d more; the report has all", len(r.Loss.Objects)-maxObjects))
+				break
+			}
+			lines = append(lines, s.hang("    ", o)...)
+		}
+		lines = append(lines, "")
+	}
+	if len(r.Artifacts) > 0 {
+		lines = append(lines, s.strong("evidence kept"))
+		for _, a := range r.Artifacts {
+			// Never wrapped: a path is there to be copied.
+			lines = append(lines, "  "+oneLine(a))
+		}
+		lines = append(lines, "")
+	}
+	lines = append(lines, s.headline(r)...)
+	return append(lines, verdictLine(r))
+}
+
+func (s style) row(name, value, note string) string {
+	line := fmt.Sprintf("  %s %9s", pad(name, len("protect")), value)
+	if note != "" {
+		line += "  " + s.faint(note)
+	}
+	return line
+}
+
+// outageTable is a row a kind; nothing where the control plane was never taken away.
+func (s style) outageTable(r report.Run) []string {
+	if !r.OutageBegan() || r.Verdict == plan.VerdictBroken || r.Verdict == plan.VerdictInterrupted {
+		return nil
+	}
+	// Where the recovery was proven, everything did come back: what has no number was not measured.
+	missing := "never came back"
+	if r.Verdict == plan.VerdictPassed {
+		missing = "not measured"
+	}
+	lines := []string{s.strong("outage") + s.faint(", from the first destructive recovery action until back for good")}
+	for _, k := range []struct {
+		name, missing, note string
+		seconds             *float64
+	}{
+		{"etcd", missing, "", r.Outage.EtcdSeconds},
+		{"reads", missing, "", r.Outage.ReadSeconds},
+		{"writes", missing, "", r.Outage.WriteSeconds},
+		{"work", missing, "", r.Outage.WorkSeconds},
+		{"service", missing, "", r.Outage.ServiceSeconds},
+		{"floor", "not measured", "etcd's or the API server's own start, the larger: no restart can be quicker", r.Outage.FloorSeconds},
+	} {
+		if k.seconds == nil {
+			lines = append(lines, fmt.Sprintf("  %s   %s", pad(k.name, len("protect")), s.bad(k.missing)))
+			continue
+		}
+		lines = append(lines, s.cut(s.row(k.name, duration(asDuration(*k.seconds)), k.note)))
+	}
+	return lines
+}
+
+// headline is the verdict with what matters most.
+func (s style) headline(r report.Run) []string {
+	verdict := strings.ToUpper(string(r.Verdict))
+	text := fmt.Sprintf("%s with %s: ", r.Scenario, r.Procedure)
+	switch r.Verdict {
+	case plan.VerdictPassed:
+		verdict = s.good(verdict)
+		text += backAfter(r.Outage) + "; " + lost(r)
+	case plan.VerdictFailed, plan.VerdictBroken:
+		verdict = s.bad(verdict)
+		text += r.Reason
+	default:
+		verdict = s.warn(verdict)
+		text += r.Reason
+	}
+	return s.hang(verdict+"  ", strings.TrimSuffix(text, ": "))
+}
+
+func backAfter(o plan.Outage) string {
+	var parts []string
+	if o.ReadSeconds != nil {
+		parts = append(parts, "reads back after "+duration(asDuration(*o.ReadSeconds)))
+	}
+	if o.ServiceSeconds != nil {
+		parts = append(parts, "service after "+duration(asDuration(*o.ServiceSeconds)))
+	}
+	if len(parts) == 0 {
+		return "outage not measured"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// lost doesn't say that nothing was lost where revisions were: an object can have lost its last change.
+func lost(r report.Run) string {
+	switch {
+	case !r.LossMeasured():
+		return "loss not measured"
+	case len(r.Loss.Objects) > 0:
+		return count(len(r.Loss.Objects), "object") + " lost"
+	case r.Loss.Revisions != nil && *r.Loss.Revisions > 0:
+		return "no object lost"
+	default:
+		return "nothing lost"
+	}
+}
+
+func lossText(l plan.Loss) string {
+	var parts []string
+	if l.Seconds != nil {
+		parts = append(parts, duration(asDuration(*l.Seconds))+" of acknowledged writes")
+	}
+	if l.Revisions != nil {
+		parts = append(parts, count(int(*l.Revisions), "revision"))
+	}
+	if len(l.Objects) == 0 {
+		parts = append(parts, "no object")
+	} else {
+		parts = append(parts, count(len(l.Objects), "object")+":")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// verdictLine is the last line of a run, the same on a terminal and elsewhere.
+func verdictLine(r report.Run) string {
+	passed, failed, skipped := r.Counts()
+	text := fmt.Sprintf("verdict %s; %d of %d checks passed", r.Verdict, passed, len(r.Checks))
+	if failed > 0 {
+		text += fmt.Sprintf(", %d failed", failed)
+	}
+	if skipped > 0 {
+		text += fmt.Sprintf(", %d skipped", skipped)
+	}
+	return text + "; " + duration(asDuration(r.Seconds)) + " in all"
+}
+
+func asDuration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
