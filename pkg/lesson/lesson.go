@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -31,10 +32,11 @@ func Markdown(w io.Writer, p plan.Plan, o Options) error {
 	if err != nil {
 		return err
 	}
-	l := &writer{say: say, options: o}
+	l := &writer{say: say, options: o, entered: map[string]bool{}}
 	l.introduction(p)
 	l.steps(p.Steps)
 	l.checks(p)
+	l.steps(p.Rollback)
 	if _, err := w.Write(l.out.Bytes()); err != nil {
 		return fmt.Errorf("write lesson: %w", err)
 	}
@@ -45,8 +47,11 @@ type writer struct {
 	say     phrases
 	options Options
 	out     bytes.Buffer
-	// node is where the reader is.
-	node string
+	// node is where the reader is, and entered are the nodes where there is a shell already.
+	node    string
+	entered map[string]bool
+	// number is that of the last step.
+	number int
 }
 
 // block writes a block of Markdown and the empty line that sets it off from the next.
@@ -70,7 +75,7 @@ func (l *writer) introduction(p plan.Plan) {
 	needs := []string{fmt.Sprintf(l.say[needCluster], max(p.Cluster.Nodes, 1)), l.say[needRoot]}
 	l.bullets(append(needs, l.options.Needs...))
 	l.block("## " + l.say[getOnNode])
-	nodes := nodesOf(p.Steps)
+	nodes := nodesOf(append(slices.Clone(p.Steps), p.Rollback...))
 	if len(nodes) == 0 {
 		l.block(l.say[nothingToType])
 		return
@@ -86,6 +91,7 @@ func (l *writer) introduction(p plan.Plan) {
 // behind a command that opens a shell isn't sure to reach that shell.
 func (l *writer) enter(node string) {
 	l.node = node
+	l.entered[node] = true
 	if l.options.Enter != nil {
 		l.commands([]plan.Command{l.options.Enter(node)})
 	}
@@ -97,8 +103,6 @@ func (l *writer) enter(node string) {
 
 func (l *writer) steps(steps []plan.Step) {
 	var phase plan.Phase
-	number := 0
-	entered := map[string]bool{l.node: true}
 	for _, s := range steps {
 		if s.Phase != phase {
 			phase = s.Phase
@@ -110,12 +114,12 @@ func (l *writer) steps(steps []plan.Step) {
 			l.blockf(drillOnly, strings.TrimSuffix(oneLine(s.Title), "."))
 			continue
 		}
-		number++
-		l.block(fmt.Sprintf("### %d. %s", number, oneLine(s.Title)))
+		l.number++
+		l.block(fmt.Sprintf("### %d. %s", l.number, oneLine(s.Title)))
 		l.block(s.Why)
 		for _, group := range byNode(s.Commands) {
 			if node := group[0].On; node != l.node && node != "" {
-				if entered[node] {
+				if l.entered[node] {
 					l.blockf(backOn, code(node))
 					l.node = node
 				} else {
@@ -123,7 +127,6 @@ func (l *writer) steps(steps []plan.Step) {
 					l.enter(node)
 					l.block(l.say[thenType])
 				}
-				entered[node] = true
 			}
 			l.commands(group)
 		}

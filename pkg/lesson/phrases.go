@@ -52,6 +52,8 @@ const (
 	recoverAbout
 	proveHeading
 	proveAbout
+	rollbackHeading
+	rollbackAbout
 	phraseCount
 )
 
@@ -102,19 +104,22 @@ func table() map[phrase][1]string {
 		expectedToFail: {
 			"This one is expected to fail: that it does is the point.",
 		},
-		expect:         {"**What you should see:** %s"},
-		howProven:      {"How drill proves it"},
-		howProvenAbout: {"The recovery counts as proven only when each of these is true:"},
-		arrangeHeading: {"Arrange"},
-		arrangeAbout:   {"First there must be something that can be lost."},
-		protectHeading: {"Protect"},
-		protectAbout:   {"Now take the snapshot, and make sure that it is sound before you rely on it."},
-		breakHeading:   {"Break"},
-		breakAbout:     {"Now lose it."},
-		recoverHeading: {"Recover"},
-		recoverAbout:   {"Now bring it back."},
-		proveHeading:   {"Prove"},
-		proveAbout:     {"An API server that answers proves little. Look for yourself:"},
+		expect:          {"**What you should see:** %s"},
+		howProven:       {"How drill proves it"},
+		howProvenAbout:  {"The recovery counts as proven only when each of these is true:"},
+		arrangeHeading:  {"Arrange"},
+		arrangeAbout:    {"First there must be something that can be lost."},
+		protectHeading:  {"Protect"},
+		protectAbout:    {"Now take the snapshot, and make sure that it is sound before you rely on it."},
+		breakHeading:    {"Break"},
+		breakAbout:      {"Now lose it."},
+		recoverHeading:  {"Recover"},
+		recoverAbout:    {"Now bring it back."},
+		proveHeading:    {"Prove"},
+		proveAbout:      {"An API server that answers proves little. Look for yourself:"},
+		rollbackHeading: {"If it doesn't come back"},
+		rollbackAbout: {"The old data directory and the old manifest were kept for this case. Put them back like this; " +
+			"after a recovery that is proven there is no need to."},
 	}
 }
 
@@ -131,6 +136,8 @@ func (p phrases) phase(ph plan.Phase) (heading, about string) {
 		return p[recoverHeading], p[recoverAbout]
 	case plan.Prove:
 		return p[proveHeading], p[proveAbout]
+	case plan.Rollback:
+		return p[rollbackHeading], p[rollbackAbout]
 	default:
 		return string(ph), ""
 	}

@@ -39,6 +39,7 @@ func (b *Builder) Observe(e plan.Event) {
 	case plan.StepStarted:
 		b.running = e.Step.Name
 		b.enter(e.Step.Phase, e.At)
+		b.step(e.Step)
 	case plan.StepFinished:
 		b.running = ""
 		b.leave(e.Step.Phase, e.At)
@@ -79,7 +80,7 @@ func (b *Builder) Run() Run {
 		r.Seconds = seconds(b.last.Sub(r.StartedAt))
 	}
 	for i, s := range r.Steps {
-		if s.Name == b.running {
+		if s.Name == b.running && s.Status == plan.StatusSkipped {
 			r.Steps[i].Error = "the run ended while this step was being carried out"
 		}
 	}
@@ -103,11 +104,10 @@ func (b *Builder) start(e plan.RunStarted) {
 	}
 	began := false
 	for _, s := range e.Plan.Steps {
-		b.run.Steps = append(b.run.Steps, Step{
-			Name: s.Name, Phase: s.Phase, Title: s.Title, Status: plan.StatusSkipped, Commands: s.Commands,
-			Outage: s.Outage && !began,
-		})
+		step := stepOf(s)
+		step.Outage = s.Outage && !began
 		began = began || s.Outage
+		b.run.Steps = append(b.run.Steps, step)
 	}
 	for _, c := range e.Plan.Checks {
 		b.run.Checks = append(b.run.Checks, Check{
@@ -116,16 +116,27 @@ func (b *Builder) start(e plan.RunStarted) {
 	}
 }
 
-func (b *Builder) finishStep(e plan.StepFinished) {
+// step returns the entry of a step. Steps that put the old state back are not among those that the run set out with, so
+// they get one when they begin.
+func (b *Builder) step(s plan.Step) *Step {
 	for i := range b.run.Steps {
-		s := &b.run.Steps[i]
-		if s.Name != e.Step.Name {
-			continue
+		if b.run.Steps[i].Name == s.Name && b.run.Steps[i].Phase == s.Phase {
+			return &b.run.Steps[i]
 		}
-		s.Status, s.Seconds = e.Status, seconds(e.Elapsed)
-		if e.Err != nil {
-			s.Error = e.Err.Error()
-		}
+	}
+	b.run.Steps = append(b.run.Steps, stepOf(s))
+	return &b.run.Steps[len(b.run.Steps)-1]
+}
+
+func stepOf(s plan.Step) Step {
+	return Step{Name: s.Name, Phase: s.Phase, Title: s.Title, Status: plan.StatusSkipped, Commands: s.Commands}
+}
+
+func (b *Builder) finishStep(e plan.StepFinished) {
+	s := b.step(e.Step)
+	s.Status, s.Seconds = e.Status, seconds(e.Elapsed)
+	if e.Err != nil {
+		s.Error = e.Err.Error()
 	}
 }
 

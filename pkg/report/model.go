@@ -41,7 +41,8 @@ type Run struct {
 	Loss     plan.Loss          `json:"loss"`
 	// Phases holds the phases that were reached, in order.
 	Phases []Phase `json:"phases"`
-	// Steps holds every step of the plan, in order, also those that were never reached.
+	// Steps holds every step of the plan, in order, also those that were never reached, and then those that put the
+	// old state back, if any were taken.
 	Steps []Step `json:"steps"`
 	// Checks holds every check of the plan, in order, also those that were never evaluated.
 	Checks []Check `json:"checks"`

@@ -95,12 +95,12 @@ func (v *View) Observe(e plan.Event) {
 			lines = append(lines, s.failure(e.Err)...)
 		}
 	case plan.CheckStarted:
-		lines = v.enter(s, e.Check.Phase)
 		v.run.checked++
 		aside := fmt.Sprintf("check %d of %d", v.run.checked, v.run.checks)
 		v.begin(&going{text: "Check " + e.Check.Name, aside: aside, began: e.At})
 	case plan.CheckFinished:
 		v.end(v.run.current)
+		// On a terminal they all stand in one table at the end; plain lines are read while they come.
 		if s.plain() {
 			lines = s.checkLines(e)
 		}
