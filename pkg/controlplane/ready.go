@@ -1,0 +1,164 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+)
+
+const (
+	// waitLimit bounds a wait whose context has no nearer deadline.
+	waitLimit = 5 * time.Minute
+	// askLimit bounds one look.
+	askLimit = 2 * time.Second
+	// logLimit bounds fetching the log lines for the error of a wait that failed.
+	logLimit = 10 * time.Second
+	logLines = 15
+)
+
+// ReadyURL says where, as seen from the node itself, the component of a static-pod manifest tells whether it is ready:
+// where its readiness probe looks or, as the controller manager has none, its liveness probe.
+func ReadyURL(manifest []byte, component string) (string, error) {
+	pod, err := parsePod(manifest)
+	if err != nil {
+		return "", err
+	}
+	c, err := container(pod, component)
+	if err != nil {
+		return "", err
+	}
+	probe := c.ReadinessProbe
+	if probe == nil {
+		probe = c.LivenessProbe
+	}
+	if probe == nil || probe.HTTPGet == nil {
+		return "", fmt.Errorf("container %s has no readiness or liveness probe over HTTP; kubeadm gives it one", component)
+	}
+	get := probe.HTTPGet
+	port := get.Port.IntValue()
+	if get.Port.Type == intstr.String {
+		i := slices.IndexFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == get.Port.StrVal })
+		if i < 0 {
+			return "", fmt.Errorf("container %s has no port named %q, which its probe asks", component, get.Port.StrVal)
+		}
+		port = int(c.Ports[i].ContainerPort)
+	}
+	host := get.Host
+	if host == "" {
+		// Static pods of a control plane share the node's network.
+		host = "127.0.0.1"
+	}
+	scheme := strings.ToLower(string(get.Scheme))
+	if scheme == "" {
+		scheme = "http"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/" + strings.TrimPrefix(get.Path, "/"), nil
+}
+
+// WaitReady looks at a component (see Components) every interval until it says that it is ready, at the address where
+// the kubelet's probe looks according to the manifest that is in place. The question is put on the node, without checking the
+// certificate: it is the component's own, and the address is the node's.
+//
+// It ends with the context, or after 5 minutes where that has no nearer deadline. The error wraps the context's and
+// says what was last seen, and the last lines of the component's log.
+func WaitReady(ctx context.Context, n cluster.Node, component string, interval time.Duration) error {
+	if interval <= 0 {
+		return fmt.Errorf("wait for %s: interval of %v is not positive", component, interval)
+	}
+	manifest, err := n.ReadFile(ctx, path.Join(ManifestDir, component+".yaml"))
+	if err != nil {
+		return fmt.Errorf("wait for %s of node %s: %w", component, n.Name(), err)
+	}
+	url, err := ReadyURL(manifest, component)
+	if err != nil {
+		return fmt.Errorf("wait for %s of node %s: %w", component, n.Name(), err)
+	}
+	waiting, cancel := context.WithTimeout(ctx, waitLimit)
+	defer cancel()
+	began := time.Now()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	last := "nothing yet"
+	for {
+		said, err := look(waiting, n, url)
+		if err == nil && said == "" {
+			return nil
+		}
+		// What a look saw that was cut short by the deadline is less than what the one before saw.
+		if waiting.Err() == nil {
+			last = said
+			if err != nil {
+				last = err.Error()
+			}
+		}
+		select {
+		case <-waiting.Done():
+			return fmt.Errorf("%s of node %s is not ready after %.1f s: %w; last seen at %s: %s; %s", component, n.Name(),
+				time.Since(began).Seconds(), waiting.Err(), url, last, lastLog(ctx, n, component))
+		case <-tick.C:
+		}
+	}
+}
+
+// look returns "" when the address answers with status 200, and what it answered otherwise.
+func look(ctx context.Context, n cluster.Node, url string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*askLimit)
+	defer cancel()
+	out, err := cluster.Run(ctx, n, "curl", "--silent", "--show-error", "--insecure", "--noproxy", "*",
+		"--max-time", strconv.FormatFloat(askLimit.Seconds(), 'f', -1, 64), "--write-out", "\n%{http_code}", url)
+	var exit *cluster.ExitError
+	switch {
+	case errors.As(err, &exit):
+		// What curl complains about tells more than the command; without output, something else was wrong.
+		if said := strings.TrimSpace(exit.Output); said != "" {
+			return said, nil
+		}
+		return "", err
+	case err != nil:
+		return "", err
+	}
+	i := strings.LastIndexByte(out, '\n')
+	if code := out[i+1:]; code != "200" {
+		return fmt.Sprintf("status %s: %s", code, strings.TrimSpace(out[:max(i, 0)])), nil
+	}
+	return "", nil
+}
+
+// Log returns the last lines that a component's latest container wrote, whether it runs or not.
+func Log(ctx context.Context, n cluster.Node, component string, lines int) (string, error) {
+	id, err := cluster.Run(ctx, n, "crictl", "ps", "--all", "--latest", "--quiet", "--name", "^"+component+"$")
+	if err != nil {
+		return "", fmt.Errorf("log of %s of node %s: %w", component, n.Name(), err)
+	}
+	if id == "" {
+		return "", fmt.Errorf("log of %s of node %s: it has no container, so the kubelet didn't start it", component, n.Name())
+	}
+	res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"crictl", "logs", "--tail", strconv.Itoa(lines), id}})
+	if err != nil {
+		return "", fmt.Errorf("log of %s of node %s: %w", component, n.Name(), err)
+	}
+	// crictl passes on both streams of the container as they are; components write to standard error.
+	return strings.TrimSpace(string(res.Stdout) + string(res.Stderr)), nil
+}
+
+// lastLog is for the error of a wait, whose own context is over.
+func lastLog(ctx context.Context, n cluster.Node, component string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logLimit)
+	defer cancel()
+	log, err := Log(ctx, n, component, logLines)
+	if err != nil {
+		return err.Error()
+	}
+	return "its log ends with:\n" + log
+}
