@@ -25,6 +25,8 @@ var (
 	ErrNotOurs = errors.New("cluster was not created by drill")
 	// ErrBadName: the name can't be a cluster's name.
 	ErrBadName = errors.New("bad cluster name")
+	// ErrNotKubeadm: the control planes were not set up by kubeadm with etcd as a static pod, so no procedure applies.
+	ErrNotKubeadm = errors.New("not a kubeadm cluster with stacked etcd")
 	// ErrNoImage: the node image is neither here nor to be had.
 	ErrNoImage = errors.New("no node image")
 )
