@@ -41,6 +41,9 @@ func CheckDir(dir string) error {
 			}
 			break
 		}
+		if _, err := os.Lstat(existing); err == nil {
+			return fmt.Errorf("%w: %s is a link to something that isn't there", ErrDir, existing)
+		}
 		if parent := filepath.Dir(existing); errors.Is(err, fs.ErrNotExist) && parent != existing {
 			existing = parent
 			continue

@@ -55,6 +55,10 @@ func suiteOf(r Run) junit.Testsuite {
 	}
 	for _, s := range r.Steps {
 		c := junit.Testcase{Name: s.Name, Classname: class + ".steps", Time: junitSeconds(s.Seconds)}
+		if s.Phase == plan.Rollback {
+			// What puts the old state back may do the same as a step before it, and have its name.
+			c.Classname = class + ".rollback"
+		}
 		switch s.Status {
 		case plan.StatusFailed:
 			result := &junit.Result{Message: firstLine(s.Error), Type: string(s.Phase), Data: printable(s.Error)}
