@@ -97,7 +97,7 @@ func table() map[phrase][1]string {
 		thereType:     {"There, type this first:"},
 		moreNodes:     {"Some steps are typed on other nodes; each says so. Keep a shell open on every node."},
 		nothingToType: {"There is nothing to type in this lesson."},
-		switchTo:      {"Now go to the node %s."},
+		switchTo:      {"The next is typed on the node %s. Get a shell there too, in a terminal of its own:"},
 		backOn:        {"Go back to the node %s, in the shell that you have there:"},
 		thenType:      {"Then:"},
 		drillOnly:     {"(When drill runs this by itself, it also does this here: *%s*. There is nothing to type for it.)"},

@@ -26,7 +26,7 @@ func (c Command) String() string {
 }
 
 // Script is the command as shell text to be read and pasted: the same argument vectors as String's, but broken with
-// backslashes before a flag where a line would be longer than width columns, and with the line breaks inside an
+// backslashes before a flag where a line would be longer than width columns, and with the line breaks of a many-line
 // argument kept as line breaks. Width 0 or less means that no line is broken.
 func (c Command) Script(width int) string {
 	l := layout{width: width}
@@ -138,8 +138,11 @@ func quoteOneLine(word string) string {
 	return quoteUnless(word, func(r rune) bool { return unicode.IsControl(r) })
 }
 
-// quoteReadable quotes a word, and leaves line breaks in it as they are.
+// quoteReadable quotes a word, and leaves line breaks in it as they are if it has several lines.
 func quoteReadable(word string) string {
+	if !strings.Contains(strings.TrimSuffix(word, "\n"), "\n") {
+		return quoteOneLine(word)
+	}
 	return quoteUnless(word, func(r rune) bool { return unicode.IsControl(r) && r != '\n' })
 }
 
