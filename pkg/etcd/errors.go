@@ -15,7 +15,8 @@ var (
 	ErrNoTrailer = errors.New("snapshot has no SHA-256 trailer")
 	// ErrTrailerMismatch: the content is not what etcd sent.
 	ErrTrailerMismatch = errors.New("snapshot differs from its SHA-256 trailer")
-	// ErrDamaged: the content is what etcd sent, or pretends to be, but its pages or revisions make no sense.
+	// ErrDamaged: the content is what etcd sent, or pretends to be, but its pages or revisions make no sense, or reading them
+	// made the child process panic or fault.
 	ErrDamaged = errors.New("snapshot is damaged")
 )
 

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -39,11 +41,7 @@ func Verify(ctx context.Context, w Worker, path string) (plan.SnapshotInfo, erro
 		return plan.SnapshotInfo{}, fmt.Errorf("verify snapshot %s: %w", path, err)
 	}
 	a, err := w.call(ctx, request{Op: opVerify, Path: abs})
-	var died *crash
 	switch {
-	case errors.As(err, &died):
-		return plan.SnapshotInfo{}, fmt.Errorf("verify snapshot %s: %w: reading its pages killed the reader; %s: %w",
-			path, ErrDamaged, takeAnother, err)
 	case err != nil:
 		return plan.SnapshotInfo{}, fmt.Errorf("verify snapshot %s: %w", path, err)
 	case a.Snapshot == nil:
@@ -103,10 +101,35 @@ func view(path string, look func(*bolt.Tx) error) error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		return fmt.Errorf("%w: it has no valid header of a bbolt database (%v)", ErrNotSnapshot, err)
 	case err != nil:
-		return err
+		return tooSmall(path, err)
 	}
 	return errors.Join(db.View(look), db.Close())
 }
+
+// tooSmall tells what a file is that bbolt refused to map, because it doesn't have two pages, from other errors of opening it.
+func tooSmall(path string, refusal error) error {
+	var sys syscall.Errno
+	if errors.As(refusal, &sys) {
+		return refusal
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	var magic [4]byte
+	if _, err := f.ReadAt(magic[:], boltMagicAt); err == nil && binary.NativeEndian.Uint32(magic[:]) == boltMagic {
+		return fmt.Errorf("%w: %s ends before its second page; %s", ErrTruncated, path, takeAnother)
+	}
+	return fmt.Errorf("%w: %s is too small for one (%v)", ErrNotSnapshot, path, refusal)
+}
+
+// bbolt's first page begins with a page header and then this number, in the byte order of the machine
+// (internal/common/meta.go and types.go in go.etcd.io/bbolt).
+const (
+	boltMagic   uint32 = 0xED0CDAED
+	boltMagicAt        = 16
+)
 
 // checkTrailer makes sure that the file has the length that its header says, followed by the SHA-256 of its content, and
 // returns the SHA-256 of the whole file in hexadecimal.

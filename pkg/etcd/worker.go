@@ -68,8 +68,8 @@ func (t *told) Error() string { return t.text }
 func (t *told) Unwrap() error { return t.kind }
 
 const (
-	// How much is kept of what a child prints: an answer is far smaller; of the log only the end is of interest.
-	maxAnswer, maxLog = 1 << 20, 8 << 10
+	// How much is kept of what a child prints: an answer is far smaller; the log must hold a panic with its stack.
+	maxAnswer, maxLog = 1 << 20, 64 << 10
 	// How long a child that was told to end may hold on to its output.
 	workerGrace = 5 * time.Second
 )
@@ -95,9 +95,13 @@ func (w Worker) call(ctx context.Context, req request) (answer, error) {
 	if ctx.Err() != nil {
 		return none, fmt.Errorf("%s was stopped: %w", req.Op, ctx.Err())
 	}
+	if runErr != nil && log.saysWhyGoDied() {
+		return none, fmt.Errorf("%w: reading it made %s die; %s; its last lines:\n%s", ErrDamaged, req.Op, takeAnother, log.lastLines(crashLines))
+	}
 	var exit *exec.ExitError
 	if errors.As(runErr, &exit) {
-		return none, &crash{op: req.Op, how: exit.String(), log: log.lastLines(crashLines)}
+		// The kernel ends processes like this when memory runs out, so the snapshot need not be the reason.
+		return none, fmt.Errorf("%w: %s ended with %s and without an answer; its last lines:\n%s", ErrWorker, req.Op, exit, log.lastLines(crashLines))
 	}
 	if runErr != nil {
 		return none, fmt.Errorf("%w: %w", ErrWorker, runErr)
@@ -115,19 +119,6 @@ func (w Worker) call(ctx context.Context, req request) (answer, error) {
 // crashLines is enough for the reason of a panic and the top of its stack.
 const crashLines = 12
 
-// crash says that a child ended without an answer.
-type crash struct {
-	op  op
-	how string
-	log string
-}
-
-func (c *crash) Error() string {
-	return fmt.Sprintf("%v: %s ended with %s; its last lines:\n%s", ErrWorker, c.op, c.how, c.log)
-}
-
-func (c *crash) Unwrap() error { return ErrWorker }
-
 // tail keeps the end of what is written to it.
 type tail struct {
 	max  int
@@ -142,13 +133,26 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lastLines returns the first line that says why a Go program died and what follows, or else the last lines; n at most.
-func (t *tail) lastLines(n int) string {
-	lines := strings.Split(strings.TrimSpace(string(t.kept)), "\n")
+// lines returns what was kept, from the line on that says why a Go program died, if there is one.
+func (t *tail) lines() (lines []string, died bool) {
+	lines = strings.Split(strings.TrimSpace(string(t.kept)), "\n")
 	for i, l := range lines {
-		if strings.HasPrefix(l, "panic:") || strings.HasPrefix(l, "fatal error:") || strings.HasPrefix(l, "unexpected fault address") {
-			return strings.Join(lines[i:min(i+n, len(lines))], "\n")
+		for _, reason := range []string{"panic:", "fatal error:", "unexpected fault address"} {
+			if strings.HasPrefix(l, reason) {
+				return lines[i:], true
+			}
 		}
+	}
+	return lines, false
+}
+
+func (t *tail) saysWhyGoDied() bool { _, died := t.lines(); return died }
+
+// lastLines returns the n lines that say most: those from the reason on where a Go program died, or else the last.
+func (t *tail) lastLines(n int) string {
+	lines, died := t.lines()
+	if died {
+		return strings.Join(lines[:min(n, len(lines))], "\n")
 	}
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
