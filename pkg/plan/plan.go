@@ -115,6 +115,8 @@ type Check struct {
 	Summary string
 	// Phase is when it is evaluated: Protect for what must hold before anything is touched, Prove for the rest.
 	Phase Phase
+	// Commands are how a person looks at the same; they change nothing and need not be complete.
+	Commands []Command
 	// Look evaluates the check once. It is called again until it passes or the time to settle is over, so it must have no
 	// effect of its own on what it looks at. An error means that it could not be evaluated, which counts as failed.
 	Look func(ctx context.Context) (Finding, error)

@@ -11,17 +11,17 @@ func KubeletStop() Procedure {
 			Summary: "restore beside the running cluster, stop kubelet and the control plane, swap the manifest, start kubelet",
 		},
 		Bump: true,
-		Steps: func(t Target) []plan.Step {
-			files := patched{}
+		Build: func(t Target) Recovery {
+			files := newManifests()
 			steps := []plan.Step{
 				restoreStep(t),
 				patchStep(t, files),
 				stopKubeletStep(t),
 				stopControlPlaneStep(t),
-				swapStep(t, files),
+				swapStep(t, files.new),
 				startKubeletStep(t),
 			}
-			return append(steps, waitSteps(t)...)
+			return Recovery{Steps: append(steps, waitSteps(t)...), Rollback: rollback(t, files)}
 		},
 	}
 }

@@ -2,6 +2,7 @@ package procedure
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -18,15 +19,15 @@ func ManifestEdit() Procedure {
 			Summary: "the tutorials' way: edit the running etcd's manifest and wait; restores without raising the revision",
 		},
 		MaxMembers: 1, // with several members the edited one would be a stranger to the others, which still run the old cluster
-		Steps: func(t Target) []plan.Step {
-			files := patched{}
-			steps := []plan.Step{restoreStep(t), patchStep(t, files), editStep(t, files), waitReplacedStep(t)}
-			return append(steps, waitSteps(t)...)
+		Build: func(t Target) Recovery {
+			files := newManifests()
+			steps := []plan.Step{restoreStep(t), patchStep(t, files), editStep(t, files.new), waitReplacedStep(t)}
+			return Recovery{Steps: append(steps, waitSteps(t)...), Rollback: rollback(t, files)}
 		},
 	}
 }
 
-func editStep(t Target, files patched) plan.Step {
+func editStep(t Target, files map[string][]byte) plan.Step {
 	s := swapStep(t, files)
 	s.Name = "edit-manifest"
 	s.Title = "Change the manifest of the running etcd"
@@ -55,8 +56,44 @@ func waitReplacedStep(t Target) plan.Step {
 		Timeout: 5 * time.Minute,
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				return controlplane.WaitEtcdOn(ctx, m.Node, t.DataDir)
+				return waitEtcdOn(ctx, m, t.DataDir)
 			})
 		},
 	}
+}
+
+// waitEtcdOn polls the node's container runtime until its running etcd has dataDir mounted.
+func waitEtcdOn(ctx context.Context, m controlplane.Member, dataDir string) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		seen, err := etcdDir(ctx, m)
+		if err == nil && seen == dataDir {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until etcd runs on %s: %w; last seen on %q (%v)", dataDir, context.Cause(ctx), seen, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// etcdDir is the host path that the running etcd has its data on; "" when no etcd runs.
+func etcdDir(ctx context.Context, m controlplane.Member) (string, error) {
+	running, err := controlplane.Containers(ctx, m.Node, false)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range running {
+		if c.Name != controlplane.Etcd || c.PodNamespace != "kube-system" {
+			continue
+		}
+		for _, mount := range c.Mounts {
+			if mount.ContainerPath == m.Etcd.DataDir {
+				return mount.HostPath, nil
+			}
+		}
+	}
+	return "", nil
 }

@@ -16,8 +16,16 @@ type Procedure struct {
 	MaxMembers int
 	// Bump says whether it restores with a raised revision unless told otherwise.
 	Bump bool
-	// Steps are the procedure's steps for a target, all of phase Recover.
-	Steps func(Target) []plan.Step
+	// Build makes the procedure's steps for a target.
+	Build func(Target) Recovery
+}
+
+// Recovery is a procedure for one target.
+type Recovery struct {
+	// Steps restore; they are of phase Recover.
+	Steps []plan.Step
+	// Rollback puts the old state back; its steps are of phase Rollback.
+	Rollback []plan.Step
 }
 
 // Target is what is to be restored, and where.
@@ -41,9 +49,6 @@ type Target struct {
 
 // All returns every procedure, the default one first.
 func All() []Procedure { return []Procedure{KubeletStop(), ManifestEdit()} }
-
-// etcdVolume is the volume of kubeadm's etcd manifest that holds the data directory.
-const etcdVolume = "etcd-data"
 
 // etcdManifest is the file in the manifests folder that kubeadm writes for etcd.
 const etcdManifest = "etcd.yaml"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -63,11 +64,24 @@ func (t Target) restoreArgv(m controlplane.Member) []string {
 	return argv
 }
 
-// patched holds the new manifest of each node between the step that makes it and the step that installs it.
-type patched map[string][]byte
+// manifests holds the etcd manifest of each node, as it was and as it is to be, from the step that reads it on.
+type manifests struct {
+	mu       sync.Mutex
+	old, new map[string][]byte
+}
+
+func newManifests() *manifests {
+	return &manifests{old: map[string][]byte{}, new: map[string][]byte{}}
+}
+
+func (f *manifests) put(node string, before, after []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.old[node], f.new[node] = before, after
+}
 
 // patchStep prepares the new manifests while the cluster still runs.
-func patchStep(t Target, out patched) plan.Step {
+func patchStep(t Target, files *manifests) plan.Step {
 	var commands []plan.Command
 	for _, m := range t.Members {
 		commands = append(commands, stagingCommands(t, m)...)
@@ -76,63 +90,58 @@ func patchStep(t Target, out patched) plan.Step {
 		Name:  "prepare-manifest",
 		Phase: plan.Recover,
 		Title: "Prepare an etcd manifest that uses the new data directory",
-		Why: "Only the host path of volume `" + etcdVolume + "` changes. The path inside the container, and with it the flag `--data-dir`, stays, " +
+		Why: "Only the host path of volume `" + t.Members[0].Etcd.DataVolume + "` changes. The path inside the container, and with it the flag `--data-dir`, stays, " +
 			"which makes this the smallest edit that works. The file is prepared outside of the manifests folder: kubelet reads " +
 			"every file there, backups and half written ones too.",
 		Commands: commands,
 		Expect:   "`diff` shows one changed line, and exits with status 1 because there is a difference.",
-		Do:       func(ctx context.Context) error { return t.patch(ctx, out) },
+		Do:       func(ctx context.Context) error { return t.patch(ctx, files) },
 	}
 }
 
 func stagingCommands(t Target, m controlplane.Member) []plan.Command {
 	edit := fmt.Sprintf(`s#path: %s$#path: %s#`, m.Etcd.HostDataDir, t.DataDir)
 	return []plan.Command{
-		{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, kept}},
+		{On: m.Name, Argv: []string{"cp", "--preserve", "--backup=numbered", manifestPath, kept}},
 		{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, staged}},
 		{On: m.Name, Argv: []string{"sed", "-i", edit, staged}},
 		{On: m.Name, Argv: []string{"diff", manifestPath, staged}, Fails: true},
 	}
 }
 
-func (t Target) patch(ctx context.Context, out patched) error {
-	files := make(chan struct {
-		node string
-		file []byte
-	}, len(t.Members))
-	err := controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+// patch reads each node's manifest, keeps a copy of it on the node, and makes the new one.
+func (t Target) patch(ctx context.Context, files *manifests) error {
+	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+		if m.Etcd.DataSubPath != "" {
+			return fmt.Errorf("etcd's data directory is %s below its volume %s; only a volume that is the data directory, as kubeadm makes it, can be exchanged",
+				m.Etcd.DataSubPath, m.Etcd.DataVolume)
+		}
 		if _, err := controlplane.BackupManifest(ctx, m.Node, etcdManifest, t.StateDir); err != nil {
 			return err
 		}
-		old, err := m.Node.ReadFile(ctx, manifestPath)
+		before, err := m.Node.ReadFile(ctx, manifestPath)
 		if err != nil {
 			return err
 		}
-		file, err := controlplane.PatchHostPath(old, etcdVolume, t.DataDir)
+		after, err := controlplane.PatchHostPath(before, m.Etcd.DataVolume, t.DataDir)
 		if err != nil {
 			return err
 		}
-		files <- struct {
-			node string
-			file []byte
-		}{m.Name, file}
+		files.put(m.Name, before, after)
 		return nil
 	})
-	close(files)
-	for f := range files {
-		out[f.node] = f.file
-	}
-	return err
 }
 
-func (t Target) install(ctx context.Context, files patched) error {
+func (t Target) install(ctx context.Context, files map[string][]byte) error {
 	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
 		return controlplane.InstallManifest(ctx, m.Node, etcdManifest, files[m.Name])
 	})
 }
 
 func (t Target) swapCommands() []plan.Command {
-	return t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: []string{"mv", staged, manifestPath}} })
+	return t.on(func(controlplane.Member) plan.Command {
+		return plan.Command{Argv: []string{"mv", staged, manifestPath}}
+	})
 }
 
 func stopKubeletStep(t Target) plan.Step {
@@ -186,7 +195,7 @@ func stopControlPlaneStep(t Target) plan.Step {
 	}
 }
 
-func swapStep(t Target, files patched) plan.Step {
+func swapStep(t Target, files map[string][]byte) plan.Step {
 	return plan.Step{
 		Name:     "swap-manifest",
 		Phase:    plan.Recover,
@@ -216,6 +225,9 @@ func startKubeletStep(t Target) plan.Step {
 	}
 }
 
+// readyPoll is how often a component is asked whether it is ready.
+const readyPoll = 50 * time.Millisecond
+
 // waitSteps wait for the four components, in the order in which they depend on each other.
 func waitSteps(t Target) []plan.Step {
 	wait := func(component, why, expect string, command func(m controlplane.Member) []string) plan.Step {
@@ -228,7 +240,7 @@ func waitSteps(t Target) []plan.Step {
 			Commands: t.on(func(m controlplane.Member) plan.Command { return plan.Command{Argv: command(m), Until: true} }),
 			Do: func(ctx context.Context) error {
 				return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-					return controlplane.WaitReady(ctx, m, component)
+					return controlplane.WaitReady(ctx, m.Node, component, readyPoll)
 				})
 			},
 		}
@@ -255,17 +267,12 @@ func waitSteps(t Target) []plan.Step {
 	}
 }
 
-// RollbackSteps put the old manifest back, and with it the old data directory, in the way that kubelet-stop restores: nothing of
+// rollback puts the old manifest back, and with it the old data directory, in the way that kubelet-stop restores: nothing of
 // what ran in between is left running.
-func RollbackSteps(t Target) []plan.Step {
-	old := patched{}
-	read := plan.Step{
-		Name: "read-old-manifest", Title: "Read the manifest as it was before the run",
-		Do: func(ctx context.Context) error { return t.readBackup(ctx, old) },
-	}
-	swap := swapStep(t, old)
+func rollback(t Target, files *manifests) []plan.Step {
+	swap := swapStep(t, files.old)
 	swap.Title = "Put the old etcd manifest back"
-	steps := append([]plan.Step{read, stopKubeletStep(t), stopControlPlaneStep(t), swap, startKubeletStep(t)}, waitSteps(t)...)
+	steps := append([]plan.Step{stopKubeletStep(t), stopControlPlaneStep(t), swap, startKubeletStep(t)}, waitSteps(t)...)
 	for i := range steps {
 		steps[i].Name = "rollback-" + steps[i].Name
 		steps[i].Phase = plan.Rollback
@@ -273,15 +280,4 @@ func RollbackSteps(t Target) []plan.Step {
 		steps[i].Commands = nil // the typed face restores; going back is drill's own doing
 	}
 	return steps
-}
-
-func (t Target) readBackup(ctx context.Context, out patched) error {
-	for _, m := range t.Members {
-		b, err := m.Node.ReadFile(ctx, t.StateDir+"/"+etcdManifest)
-		if err != nil {
-			return fmt.Errorf("node %s: reading the kept manifest: %w", m.Name, err)
-		}
-		out[m.Name] = b
-	}
-	return nil
 }

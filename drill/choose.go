@@ -1,0 +1,64 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/agext/levenshtein"
+	"github.com/spf13/cobra"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/scenarios"
+)
+
+// scenarioNamed returns the scenario of that name; the error names the nearest one.
+func scenarioNamed(name string) (scenarios.Scenario, error) {
+	return choose("scenario", name, scenarios.All(), func(s scenarios.Scenario) plan.Entry { return s.Entry })
+}
+
+// procedureNamed returns the procedure of that name; the error names the nearest one.
+func procedureNamed(name string) (procedure.Procedure, error) {
+	return choose("procedure", name, procedure.All(), func(p procedure.Procedure) plan.Entry { return p.Entry })
+}
+
+func choose[T any](what, name string, all []T, entry func(T) plan.Entry) (T, error) {
+	var names []string
+	for _, x := range all {
+		if entry(x).Name == name {
+			return x, nil
+		}
+		names = append(names, entry(x).Name)
+	}
+	var none T
+	return none, usagef("there is no %s %q; %s", what, name, didYouMean(name, names))
+}
+
+// didYouMean suggests the nearest name if it is near, and lists all of them otherwise.
+func didYouMean(name string, names []string) string {
+	distance := func(n string) int { return levenshtein.Distance(strings.ToLower(name), n, nil) }
+	nearest := slices.MinFunc(names, func(a, b string) int { return distance(a) - distance(b) })
+	if distance(nearest) <= max(2, len(name)/2) {
+		return "did you mean " + nearest + "?"
+	}
+	return "there are: " + strings.Join(names, ", ")
+}
+
+// completeEntries makes shell completions of entries, for an argument or a flag's value.
+func completeEntries[T any](all []T, entry func(T) plan.Entry) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var out []string
+		for _, x := range all {
+			out = append(out, cobra.CompletionWithDesc(entry(x).Name, entry(x).Summary))
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func completeScenarios() cobra.CompletionFunc {
+	return completeEntries(scenarios.All(), func(s scenarios.Scenario) plan.Entry { return s.Entry })
+}
+
+func completeProcedures() cobra.CompletionFunc {
+	return completeEntries(procedure.All(), func(p procedure.Procedure) plan.Entry { return p.Entry })
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/cluster/kind"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/report"
+	"github.com/etcd-drill/drill/pkg/runner"
+	"github.com/etcd-drill/drill/pkg/stage"
+	"github.com/etcd-drill/drill/pkg/term"
+	"github.com/etcd-drill/drill/scenarios"
+)
+
+type runOptions struct {
+	app           *App
+	scenarios     []scenarios.Scenario
+	procedure     procedure.Procedure
+	cluster       string
+	nodes         int
+	image         string
+	workloadImage string
+	bump          *uint64
+	keep          bool
+	literal       bool
+	reportDir     string
+	output        outputFlag
+}
+
+func newRunCmd(a *App) *cobra.Command {
+	o := runOptions{app: a}
+	var procedureName string
+	var bump uint64
+	cmd := &cobra.Command{
+		Use:   "run SCENARIO...",
+		Short: "Run scenarios: break a cluster, restore it, and prove what came back",
+		Long: `Run scenarios. Without --cluster each gets a cluster of its own, which is deleted afterwards.
+
+With --cluster the run happens on that cluster, and its control plane goes away for some seconds. What the
+run deployed is removed at the end; the old data directory, the old manifest and the snapshot stay on the
+node. When the recovery can't be proven, the old state is put back, unless --keep says otherwise.
+
+Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
+3 failed (the recovery is not proven), 4 skipped, 130 interrupted.`,
+		Example: `  drill run deployment-loss
+  drill run deployment-loss --procedure manifest-edit -o json | jq '.runs[0].checks[] | select(.status=="failed")'
+  drill run deployment-loss --cluster staging --report-dir /var/lib/drill-reports`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeScenarios(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("bump-revision") {
+				o.bump = &bump
+			}
+			if err := o.parse(args, procedureName, cmd.Flags().Changed("nodes")); err != nil {
+				return err
+			}
+			return run(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&procedureName, "procedure", defaultProcedure(), "how to restore; see drill list")
+	f.StringVar(&o.cluster, "cluster", "", "run on this kind cluster, instead of one made for the run")
+	f.IntVar(&o.nodes, "nodes", 0, "control planes of a cluster that is made for the run, 1 or 3 (default: what the scenario needs)")
+	f.StringVar(&o.image, "image", "", "node image of a cluster that is made for the run (default $DRILL_NODE_IMAGE, or what is there)")
+	f.StringVar(&o.workloadImage, "workload-image", "", "image of the workload, an HTTP server on port 80 (default: an nginx that the node holds)")
+	f.Uint64Var(&bump, "bump-revision", stage.DefaultBump, "by how much the restore raises etcd's revision; 0 restores without, and without marking the past as compacted")
+	f.BoolVar(&o.keep, "keep", false, "leave the cluster as the run left it")
+	f.BoolVar(&o.literal, "literal", false, "type the commands that drill teach shows, instead of drill's own ways")
+	f.StringVar(&o.reportDir, "report-dir", "", "write report.json, junit.xml and metrics.prom here and, on failure, evidence")
+	_ = cmd.RegisterFlagCompletionFunc("procedure", completeProcedures())
+	_ = cmd.MarkFlagDirname("report-dir")
+	addOutputFlag(cmd, &o.output)
+	return cmd
+}
+
+// parse checks everything that can be known to be wrong before anything is touched.
+func (o *runOptions) parse(names []string, procedureName string, nodesGiven bool) (err error) {
+	for _, name := range names {
+		sc, err := scenarioNamed(name)
+		if err != nil {
+			return err
+		}
+		o.scenarios = append(o.scenarios, sc)
+	}
+	if o.procedure, err = procedureNamed(procedureName); err != nil {
+		return err
+	}
+	if nodesGiven {
+		switch {
+		case o.cluster != "":
+			return usagef("--nodes is for a cluster that is made for the run, and --cluster names one that is there")
+		case o.nodes != 1 && o.nodes != 3:
+			return usagef("--nodes is 1 or 3, not %d: etcd needs an odd number of members, and more than 3 show nothing new", o.nodes)
+		case o.literal && o.nodes != 1:
+			return usagef("--literal types on one control plane only")
+		case o.procedure.MaxMembers > 0 && o.nodes > o.procedure.MaxMembers:
+			return usagef("procedure %s is for %d control plane", o.procedure.Name, o.procedure.MaxMembers)
+		}
+	}
+	if o.cluster != "" {
+		if err := kind.ValidateName(o.cluster); err != nil {
+			return err
+		}
+		if o.image != "" {
+			return usagef("--image is for a cluster that is made for the run, and --cluster names one that is there")
+		}
+	}
+	if o.reportDir != "" {
+		if err := report.CheckDir(o.reportDir); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
+}
+
+func run(ctx context.Context, o runOptions) error {
+	out, terminal := o.app.Stdout, o.app.Terminal
+	if o.output != asTable { // standard output is the document's alone
+		out, terminal = o.app.Stderr, o.app.ErrTerminal
+	}
+	view := term.New(out, terminal)
+	defer view.Close()
+	doc, err := runAll(ctx, o, view)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	if o.reportDir != "" {
+		paths, err := report.WriteDir(o.reportDir, doc)
+		problems = append(problems, err)
+		view.Report(paths...)
+	}
+	problems = append(problems, view.Close())
+	if o.output != asTable {
+		problems = append(problems, o.output.document(o.app.Stdout, doc))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("the result (%s) could not be reported: %w", worst(doc.Runs), err)
+	}
+	if code := exitStatus(worst(doc.Runs)); code != exitPassed {
+		return exitError{code}
+	}
+	return nil
+}
+
+// runAll runs the scenarios one after the other, until one is interrupted.
+func runAll(ctx context.Context, o runOptions, view *term.View) (report.Document, error) {
+	var activity *term.Activity
+	provider, err := o.app.provider(ctx, func(line string) {
+		if activity != nil {
+			activity.Update(line)
+		}
+	})
+	if err != nil {
+		return report.Document{}, err
+	}
+	var runs []report.Run
+	for _, sc := range o.scenarios {
+		lease := lease{options: o, scenario: sc, provider: provider, view: view, activity: &activity}
+		r, err := lease.run(ctx)
+		if err != nil {
+			return report.Document{}, err
+		}
+		runs = append(runs, r)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return report.NewDocument(runs...), nil
+}
+
+// lease is a cluster for the time of one run.
+type lease struct {
+	options  runOptions
+	scenario scenarios.Scenario
+	provider *kind.Provider
+	view     *term.View
+	// activity is where the provider's progress is shown while there is one.
+	activity **term.Activity
+}
+
+// run gets the cluster, runs the job on it, and gives the cluster back.
+func (l lease) run(ctx context.Context) (report.Run, error) {
+	c, err := l.take(ctx)
+	if err != nil {
+		return report.Run{}, err
+	}
+	o := l.options
+	job := runner.Job{
+		ID:            runner.NewID(time.Now()),
+		Scenario:      l.scenario,
+		Procedure:     o.procedure,
+		Cluster:       c,
+		StateDir:      o.app.StateDir,
+		Worker:        o.app.Worker,
+		BumpRevision:  o.bump,
+		WorkloadImage: o.workloadImage,
+		Literal:       o.literal,
+		Keep:          o.keep,
+		Disposable:    o.cluster == "" && !o.keep,
+		Observers:     []plan.Observer{l.view},
+	}
+	if o.reportDir != "" {
+		job.EvidenceDir = filepath.Join(o.reportDir, "evidence", job.ID)
+	}
+	r, err := job.Run(ctx)
+	if err != nil {
+		l.view.Say("Warning: " + err.Error())
+	}
+	return r, l.giveBack(ctx, c)
+}
+
+// take attaches to the cluster that was named, or makes one.
+func (l lease) take(ctx context.Context) (cluster.Cluster, error) {
+	if l.options.cluster != "" {
+		return l.provider.Attach(ctx, l.options.cluster)
+	}
+	image := l.options.image
+	if image == "" {
+		image = l.options.app.Getenv("DRILL_NODE_IMAGE")
+	}
+	image, err := l.provider.ResolveImage(ctx, image)
+	if err != nil {
+		return nil, err
+	}
+	name := "drill-" + runner.Letters()
+	nodes := l.options.nodes
+	if nodes == 0 {
+		nodes = l.scenario.Nodes
+	}
+	activity := l.view.Activity("create cluster " + name)
+	*l.activity = activity
+	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: name, ControlPlanes: nodes, Image: image})
+	*l.activity = nil
+	activity.Done(err)
+	if err != nil {
+		return nil, fmt.Errorf("creating cluster %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// deleteTimeout bounds the deletion of a cluster. It happens after an interruption too, so it can't have the run's context.
+const deleteTimeout = 2 * time.Minute
+
+// giveBack deletes a cluster that was made for the run, or says how to.
+func (l lease) giveBack(ctx context.Context, c cluster.Cluster) error {
+	if l.options.cluster != "" {
+		return nil
+	}
+	command := "drill cluster delete " + c.Name()
+	if l.options.keep {
+		l.view.Say("The cluster is kept; delete it with: " + command)
+		return nil
+	}
+	if ctx.Err() != nil {
+		l.view.Say("Interrupted. The cluster is being deleted; should that be cut short: " + command)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	activity := l.view.Activity("delete cluster " + c.Name())
+	err := l.provider.Delete(ctx, c.Name())
+	activity.Done(err)
+	if err != nil {
+		return fmt.Errorf("cluster %s could not be deleted: %w; try: %s", c.Name(), err, command)
+	}
+	return nil
+}
+
+// worst is the verdict that decides the exit status.
+func worst(runs []report.Run) plan.Verdict {
+	order := []plan.Verdict{plan.VerdictInterrupted, plan.VerdictBroken, plan.VerdictFailed, plan.VerdictSkipped}
+	for _, v := range order {
+		for _, r := range runs {
+			if r.Verdict == v {
+				return v
+			}
+		}
+	}
+	return plan.VerdictPassed
+}
+
+func exitStatus(v plan.Verdict) int {
+	switch v {
+	case plan.VerdictPassed:
+		return exitPassed
+	case plan.VerdictFailed:
+		return exitFailed
+	case plan.VerdictSkipped:
+		return exitSkipped
+	case plan.VerdictInterrupted:
+		return exitInterrupted
+	default:
+		return exitBroken
+	}
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// version is what the Go toolchain recorded in the binary.
+type version struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Modified bool   `json:"modified,omitempty"`
+	Time     string `json:"time,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func readVersion() version {
+	v := version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Version = info.Main.Version
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.Revision = s.Value
+		case "vcs.modified":
+			v.Modified = s.Value == "true"
+		case "vcs.time":
+			v.Time = s.Value
+		}
+	}
+	return v
+}
+
+func newVersionCmd(a *App) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, as the Go toolchain recorded it",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := readVersion()
+			if output != asTable {
+				return output.document(a.Stdout, v)
+			}
+			_, err := fmt.Fprintf(a.Stdout, "drill %s %s %s\n", v.Version, v.Go, v.Platform)
+			return err
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}

@@ -1,0 +1,120 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// ControlPlaneRenewed makes sure that nothing on a control plane carries a memory from before the swap: its four static pods and
+// kubelet must have started after the etcd manifest was put in place. Both moments are read on the node, so clocks need not agree.
+func ControlPlaneRenewed(s *Subject) plan.Check {
+	return plan.Check{
+		Name:    "control-plane-renewed",
+		Summary: "etcd, API server, controller manager, scheduler and kubelet all started after the swap, and etcd runs on the new data directory",
+		Phase:   plan.Prove,
+		Look:    func(ctx context.Context) (plan.Finding, error) { return controlPlaneRenewed(ctx, s) },
+	}
+}
+
+func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) {
+	var wrong, right []string
+	for _, m := range s.Members {
+		w, r, err := renewed(ctx, m, s.DataDir)
+		if err != nil {
+			return plan.Finding{}, err
+		}
+		wrong, right = append(wrong, w...), append(right, r...)
+	}
+	if len(wrong) > 0 {
+		return plan.Failed(fmt.Sprintf("%d parts of the control plane are from before the swap or on other data: %s", len(wrong), wrong[0]),
+			"stop what was not renewed: it holds caches or watches of an etcd that no longer exists", append(wrong, right...)...), nil
+	}
+	return plan.Passed("everything on the control plane began anew, and etcd runs on "+s.DataDir, right...), nil
+}
+
+func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong, right []string, err error) {
+	swapped, err := swapTime(ctx, m.Node)
+	if err != nil {
+		return nil, nil, err
+	}
+	say := func(what string, started time.Time) {
+		line := fmt.Sprintf("%s on %s: expected a start after %s, seen %s", what, m.Name, clock(swapped), clock(started))
+		if started.After(swapped) {
+			right = append(right, line)
+		} else {
+			wrong = append(wrong, line)
+		}
+	}
+	kubelet, err := controlplane.KubeletStartedAt(ctx, m.Node)
+	if err != nil {
+		return nil, nil, err
+	}
+	say("kubelet", kubelet)
+	running, err := controlplane.Containers(ctx, m.Node, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		found := named(running, name)
+		if len(found) != 1 {
+			wrong = append(wrong, fmt.Sprintf("%s on %s: expected 1 running container, seen %d", name, m.Name, len(found)))
+			continue
+		}
+		say(name, found[0].StartedAt)
+		if name != "etcd" {
+			continue
+		}
+		if got := mountedAt(found[0], m.Etcd.DataDir); got != dataDir {
+			wrong = append(wrong, fmt.Sprintf("etcd on %s: expected to run on %s, seen %q", m.Name, dataDir, got))
+		} else {
+			right = append(right, fmt.Sprintf("etcd on %s runs on %s", m.Name, dataDir))
+		}
+	}
+	return wrong, right, nil
+}
+
+// swapTime is when the etcd manifest got its name in the manifests folder: a rename sets a file's status change time.
+func swapTime(ctx context.Context, n cluster.Node) (time.Time, error) {
+	path := controlplane.ManifestDir + "/etcd.yaml"
+	out, err := cluster.Run(ctx, n, "stat", "--format=%.9Z", path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	sec, nsec, _ := strings.Cut(out, ".")
+	s, errS := strconv.ParseInt(sec, 10, 64)
+	ns, errN := strconv.ParseInt(nsec, 10, 64)
+	if errS != nil || errN != nil {
+		return time.Time{}, fmt.Errorf("node %s: stat says %q for the time of %s", n.Name(), out, path)
+	}
+	return time.Unix(s, ns), nil
+}
+
+// named returns the containers of kube-system's static pod of that name.
+func named(all []controlplane.Container, name string) []controlplane.Container {
+	var out []controlplane.Container
+	for _, c := range all {
+		if c.Name == name && c.PodNamespace == "kube-system" {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// mountedAt returns the host path that the container has mounted at the path given; "" when it has none there.
+func mountedAt(c controlplane.Container, path string) string {
+	for _, m := range c.Mounts {
+		if m.ContainerPath == path {
+			return m.HostPath
+		}
+	}
+	return ""
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }

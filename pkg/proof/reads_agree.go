@@ -1,0 +1,198 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// ReadsAgree asks each API server in the four ways in which clients read, and holds the answers against each other.
+//
+// They can differ, because they take different paths: GET reads etcd; LIST without a resource version is answered from the
+// API server's watch cache once that is as new as etcd says it is (consistent reads from cache, KEP-2340); LIST with
+// resourceVersion=0 and WATCH come from the cache whatever its age. After etcd's revision went back the cache takes itself for
+// newer than etcd, and goes on answering from before the restore (kubernetes/kubernetes#118501).
+func ReadsAgree(s *Subject) plan.Check {
+	return plan.Check{
+		Name:    "reads-agree",
+		Summary: "GET, quorum LIST, cached LIST and a new WATCH say the same on every API server",
+		Phase:   plan.Prove,
+		Look:    func(ctx context.Context) (plan.Finding, error) { return readsAgree(ctx, s) },
+	}
+}
+
+// view is one way to read: it returns the UIDs of the workload's objects of one resource, by name.
+type view struct {
+	name string
+	read func(context.Context, Server, schema.GroupVersionResource, Workload) (uids, error)
+}
+
+type uids map[string]types.UID
+
+func views() []view {
+	return []view{
+		{"GET", viewGet},
+		{"quorum LIST", viewList("")},
+		{"cached LIST", viewList("0")},
+		{"new WATCH", viewWatch},
+	}
+}
+
+func readsAgree(ctx context.Context, s *Subject) (plan.Finding, error) {
+	var wrong, right []string
+	for _, server := range s.Servers {
+		for _, r := range workloadResources() {
+			want := expected(s.Workload, r)
+			for _, v := range views() {
+				got, err := v.read(ctx, server, r, s.Workload)
+				label := fmt.Sprintf("API server on %s, %s %s", server.Node, v.name, r.Resource)
+				switch {
+				case err != nil:
+					wrong = append(wrong, fmt.Sprintf("%s: %v", label, err))
+				case !equal(got, want):
+					wrong = append(wrong, fmt.Sprintf("%s: expected %s, seen %s", label, want, got))
+				default:
+					right = append(right, fmt.Sprintf("%s: %s", label, got))
+				}
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		return plan.Failed(fmt.Sprintf("%d of %d reads disagree with the snapshot: %s", len(wrong), len(wrong)+len(right), wrong[0]),
+			"where GET is right and LIST is wrong, the API server answers from a cache from before the restore, because it was not restarted and etcd's revision "+
+				"went back: restart every API server, and restore with --bump-revision and --mark-compacted (kubernetes/kubernetes#118501)",
+			append(wrong, right...)...), nil
+	}
+	return plan.Passed(fmt.Sprintf("%d reads on %d API servers say the same", len(right), len(s.Servers)), right...), nil
+}
+
+func expected(w Workload, r schema.GroupVersionResource) uids {
+	out := uids{}
+	for _, o := range w.Objects {
+		if o.Resource == r {
+			out[o.Name] = o.UID
+		}
+	}
+	return out
+}
+
+func equal(a, b uids) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name, uid := range a {
+		if b[name] != uid {
+			return false
+		}
+	}
+	return true
+}
+
+// String lists names with UIDs in order; "nothing" when there are none.
+func (u uids) String() string {
+	if len(u) == 0 {
+		return "nothing"
+	}
+	var out []string
+	for name, uid := range u {
+		out = append(out, fmt.Sprintf("%s (%s)", name, uid))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+func viewGet(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (uids, error) {
+	out := uids{}
+	for _, o := range w.Objects {
+		if o.Resource != r {
+			continue
+		}
+		u, err := get(ctx, s, o)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[u.GetName()] = u.GetUID()
+	}
+	return out, nil
+}
+
+func viewList(resourceVersion string) func(context.Context, Server, schema.GroupVersionResource, Workload) (uids, error) {
+	return func(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (uids, error) {
+		items, err := list(ctx, s, r, w.Namespace, metav1.ListOptions{LabelSelector: w.Selector(), ResourceVersion: resourceVersion})
+		if err != nil {
+			return nil, err
+		}
+		out := uids{}
+		for _, u := range items {
+			out[u.GetName()] = u.GetUID()
+		}
+		return out, nil
+	}
+}
+
+// viewWatch opens a watch that begins with what there is, and reads up to the bookmark that says that this was all
+// (streaming lists, KEP-3157: on by default since Kubernetes 1.32).
+func viewWatch(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (uids, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errors.New("the watch did not say within "+callTimeout.String()+" that it had sent everything"))
+	defer cancel()
+	initial := true
+	watcher, err := s.Client.Resource(r).Namespace(w.Namespace).Watch(ctx, metav1.ListOptions{
+		LabelSelector:        w.Selector(),
+		SendInitialEvents:    &initial,
+		AllowWatchBookmarks:  true,
+		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer watcher.Stop()
+	out := uids{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w; seen until then: %s", context.Cause(ctx), out)
+		case e, open := <-watcher.ResultChan():
+			if !open {
+				return nil, fmt.Errorf("the API server ended the watch early; seen until then: %s", out)
+			}
+			done, err := out.take(e)
+			if err != nil || done {
+				return out, err
+			}
+		}
+	}
+}
+
+// take applies an event, and says whether it was the bookmark that ends the beginning.
+func (u uids) take(e watch.Event) (done bool, err error) {
+	if e.Type == watch.Error {
+		return false, apierrors.FromObject(e.Object)
+	}
+	o, ok := e.Object.(*unstructured.Unstructured)
+	if !ok {
+		return false, fmt.Errorf("the watch sent a %T", e.Object)
+	}
+	switch e.Type {
+	case watch.Bookmark:
+		return o.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true", nil
+	case watch.Deleted:
+		delete(u, o.GetName())
+	default:
+		u[o.GetName()] = o.GetUID()
+	}
+	return false, nil
+}

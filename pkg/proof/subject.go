@@ -1,0 +1,171 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Subject is what the checks look at. Steps fill in what becomes known while a run goes on, so a check reads it only when it is
+// evaluated.
+type Subject struct {
+	Cluster cluster.Cluster
+	Members []controlplane.Member
+	// Servers are all API servers, each on its own address: a load balancer would hide the one that lies.
+	Servers []Server
+	// Worker verifies the snapshot.
+	Worker etcd.Worker
+	// DataDir is the host path on which etcd must run after the recovery.
+	DataDir string
+	// Workload is what the scenario deployed.
+	Workload Workload
+	// Snapshot describes the snapshot that is restored; nil until it was taken.
+	Snapshot *plan.SnapshotInfo
+}
+
+// Workload is what the scenario deployed and what it looked like when the snapshot was taken.
+type Workload struct {
+	// Namespace, Name and Image are of the Deployment. Its Service has the same name, and both select the label app=Name.
+	Namespace, Name, Image string
+	// Port is the TCP port that its containers and its Service serve HTTP on.
+	Port int
+	// Objects are all objects of the workload, as they were just before the snapshot.
+	Objects []Object
+}
+
+// Selector selects the workload's objects.
+func (w Workload) Selector() string { return "app=" + w.Name }
+
+// Object is one Kubernetes object at one moment.
+type Object struct {
+	Resource        schema.GroupVersionResource
+	Namespace, Name string
+	UID             types.UID
+	// Spec is the object's spec as decoded JSON.
+	Spec any
+}
+
+// String names the object as kubectl does: resource namespace/name.
+func (o Object) String() string {
+	return fmt.Sprintf("%s %s/%s", o.Resource.Resource, o.Namespace, o.Name)
+}
+
+// Server is one API server on its own address.
+type Server struct {
+	// Node is the name of the node it runs on.
+	Node string
+	// Config reaches it.
+	Config *rest.Config
+	// Client speaks to it.
+	Client dynamic.Interface
+}
+
+// callTimeout bounds one request to an API server; a watch is bounded by its context.
+const callTimeout = 5 * time.Second
+
+// Servers returns every API server of c. The kubeconfig's credentials are used with each control plane's own address, which
+// kubeadm puts into the serving certificate as the advertise address.
+func Servers(ctx context.Context, c cluster.Cluster) ([]Server, error) {
+	raw, err := c.Kubeconfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base, err := clientcmd.RESTConfigFromKubeConfig(raw)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig of cluster %s: %w", c.Name(), err)
+	}
+	var out []Server
+	for _, n := range cluster.ControlPlanes(c) {
+		cfg := rest.CopyConfig(base)
+		cfg.Host = "https://" + net.JoinHostPort(n.Address(), apiServerPort)
+		cfg.QPS, cfg.Burst = -1, -1 // the checks are few and must not queue behind each other
+		client, err := dynamic.NewForConfig(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("client for the API server on node %s: %w", n.Name(), err)
+		}
+		out = append(out, Server{Node: n.Name(), Config: cfg, Client: client})
+	}
+	return out, nil
+}
+
+// apiServerPort is where kubeadm lets every API server listen unless told otherwise (localAPIEndpoint.bindPort), and where kind does.
+const apiServerPort = "6443"
+
+// Resources of a workload.
+var (
+	deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	replicaSets = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "replicasets"}
+	pods        = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	services    = schema.GroupVersionResource{Version: "v1", Resource: "services"}
+)
+
+func workloadResources() []schema.GroupVersionResource {
+	return []schema.GroupVersionResource{deployments, replicaSets, pods, services}
+}
+
+// Objects reads every object of the workload as it is now.
+func Objects(ctx context.Context, s Server, w Workload) ([]Object, error) {
+	var out []Object
+	for _, r := range workloadResources() {
+		list, err := list(ctx, s, r, w.Namespace, metav1.ListOptions{LabelSelector: w.Selector()})
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range list {
+			out = append(out, objectOf(r, u))
+		}
+	}
+	return out, nil
+}
+
+func objectOf(r schema.GroupVersionResource, u unstructured.Unstructured) Object {
+	return Object{Resource: r, Namespace: u.GetNamespace(), Name: u.GetName(), UID: u.GetUID(), Spec: u.Object["spec"]}
+}
+
+func list(ctx context.Context, s Server, r schema.GroupVersionResource, namespace string, o metav1.ListOptions) ([]unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	l, err := s.Client.Resource(r).Namespace(namespace).List(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("API server on %s: LIST %s: %w", s.Node, r.Resource, err)
+	}
+	return l.Items, nil
+}
+
+func get(ctx context.Context, s Server, o Object) (*unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	u, err := s.Client.Resource(o.Resource).Namespace(o.Namespace).Get(ctx, o.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("API server on %s: GET %s: %w", s.Node, o, err)
+	}
+	return u, nil
+}
+
+// Checks returns every check, in the order in which they are evaluated: what is cheap and tells most first, what makes new
+// objects last.
+func Checks(s *Subject) []plan.Check {
+	return []plan.Check{
+		SnapshotIntact(s),
+		ControlPlaneRenewed(s),
+		ObjectsRestored(s),
+		ReadsAgree(s),
+		StatusBacked(s),
+		ServiceAnswers(s),
+		NewWorkRuns(s),
+	}
+}

@@ -1,0 +1,142 @@
+// Package runner carries out one run on a cluster that is there: it sets the stage, walks the plan, and keeps the report
+// beside the snapshot. The command line and the test suites both go through it.
+package runner
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/engine"
+	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/report"
+	"github.com/etcd-drill/drill/pkg/stage"
+	"github.com/etcd-drill/drill/scenarios"
+)
+
+// Job is one run.
+type Job struct {
+	// ID is the run's name; see NewID.
+	ID        string
+	Scenario  scenarios.Scenario
+	Procedure procedure.Procedure
+	Cluster   cluster.Cluster
+	// StateDir is where drill keeps what outlives a run, for example $XDG_STATE_HOME/drill.
+	StateDir string
+	// Worker is how etcd's own code is run in a child process.
+	Worker etcd.Worker
+	// BumpRevision overrides the procedure's choice; see stage.Options.
+	BumpRevision *uint64
+	// WorkloadImage overrides the workload's image.
+	WorkloadImage string
+	// Literal types the commands of the steps in place of what drill does itself.
+	Literal bool
+	// Keep leaves the cluster as the run left it.
+	Keep bool
+	// Disposable says that the cluster is deleted after the run.
+	Disposable bool
+	// EvidenceDir is where what explains a failure is kept; empty means the run's own folder.
+	EvidenceDir string
+	// Observers receive every event.
+	Observers []plan.Observer
+}
+
+// NewID makes the name of a run: its time in UTC and some letters, fit for a file name and sorted by time.
+func NewID(now time.Time) string {
+	return now.UTC().Format("20060102-150405-") + Letters()
+}
+
+// Letters returns four random lower-case letters or digits.
+func Letters() string {
+	b := make([]byte, 3)
+	rand.Read(b) // never fails, says crypto/rand
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b))[:4]
+}
+
+// Dir is the folder in which the run of that name keeps its snapshot, report and evidence.
+func Dir(stateDir, id string) string { return filepath.Join(stateDir, "runs", id) }
+
+// Run carries the job out and returns its report, which it has also written to the run's folder. A run that could not even begin is a
+// broken one. The error is for a report that could not be kept.
+func (j Job) Run(ctx context.Context) (report.Run, error) {
+	began := time.Now()
+	dir := Dir(j.StateDir, j.ID)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return j.broken(ctx, began, fmt.Errorf("making the run's folder: %w", err)), nil
+	}
+	p, err := j.plan(ctx, dir)
+	if err != nil {
+		run := j.broken(ctx, began, err)
+		return run, keep(dir, run)
+	}
+	evidence := j.EvidenceDir
+	if evidence == "" {
+		evidence = filepath.Join(dir, "evidence")
+	}
+	var builder report.Builder
+	options := engine.Options{
+		ID:          j.ID,
+		Observers:   append([]plan.Observer{&builder}, j.Observers...),
+		EvidenceDir: evidence,
+		KeepState:   j.Keep,
+		Disposable:  j.Disposable,
+	}
+	if j.Literal {
+		options.Typist = stage.Typist{Cluster: j.Cluster}
+	}
+	if _, err := engine.Run(ctx, p, options); err != nil {
+		run := j.broken(ctx, began, err)
+		return run, keep(dir, run)
+	}
+	run := builder.Run()
+	return run, keep(dir, run)
+}
+
+// plan sets the stage and joins scenario and procedure on it. Nothing is touched.
+func (j Job) plan(ctx context.Context, dir string) (plan.Plan, error) {
+	s, err := stage.Set(ctx, j.Cluster, j.Procedure, stage.Options{
+		RunID: j.ID, Dir: dir, Worker: j.Worker, BumpRevision: j.BumpRevision, Image: j.WorkloadImage,
+	})
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	if j.Literal && len(s.Target.Members) > 1 {
+		return plan.Plan{}, fmt.Errorf("cluster %s has %d control planes: commands can be typed for one only, since the snapshot would have to be carried to the others by hand",
+			j.Cluster.Name(), len(s.Target.Members))
+	}
+	return scenarios.Plan(j.Scenario, j.Procedure, s), nil
+}
+
+// broken tells everybody of a run that could not begin, and returns its report.
+func (j Job) broken(ctx context.Context, began time.Time, err error) report.Run {
+	var b report.Builder
+	verdict := plan.VerdictBroken
+	if ctx.Err() != nil {
+		verdict = plan.VerdictInterrupted
+	}
+	for _, o := range append([]plan.Observer{&b}, j.Observers...) {
+		o.Observe(plan.RunStarted{At: began, ID: j.ID, Plan: plan.Plan{
+			Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry,
+			Cluster: plan.ClusterInfo{Provider: j.Cluster.Provider(), Name: j.Cluster.Name(), Nodes: len(j.Cluster.Nodes())},
+		}})
+		o.Observe(plan.RunFinished{At: time.Now(), Verdict: verdict, Reason: err.Error(), Elapsed: time.Since(began)})
+	}
+	return b.Run()
+}
+
+// keep writes the report to the run's folder.
+func keep(dir string, run report.Run) error {
+	_, err := report.WriteDir(dir, report.NewDocument(run))
+	if err != nil {
+		return fmt.Errorf("keeping the report of run %s: %w", run.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+)
+
+// Evidence collects, from every node, what explains a failure: the container runtime's view, kubelet's journal and, on control planes,
+// the manifests and the logs of the four components. It goes on where something can't be had.
+func (s *Stage) Evidence(ctx context.Context, dir string) ([]string, error) {
+	var paths []string
+	var problems []error
+	for _, n := range s.Subject.Cluster.Nodes() {
+		folder := filepath.Join(dir, n.Name())
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return paths, err
+		}
+		for name, text := range exhibits(ctx, n, &problems) {
+			path := filepath.Join(folder, name)
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				return paths, err
+			}
+			paths = append(paths, path)
+		}
+	}
+	return paths, errors.Join(problems...)
+}
+
+// exhibits returns the files of one node by name.
+func exhibits(ctx context.Context, n cluster.Node, problems *[]error) map[string][]byte {
+	out := map[string][]byte{}
+	keep := func(name string, text []byte, err error) {
+		if err != nil {
+			*problems = append(*problems, fmt.Errorf("%s of node %s: %w", name, n.Name(), err))
+		}
+		if len(text) > 0 {
+			out[name] = text
+		}
+	}
+	run := func(name string, argv ...string) {
+		res, err := n.Exec(ctx, cluster.Cmd{Argv: argv})
+		keep(name, res.Stdout, err)
+	}
+	run("crictl-ps.txt", "crictl", "ps", "--all")
+	run("crictl-pods.txt", "crictl", "pods")
+	run("kubelet.log", "journalctl", "--unit", "kubelet", "--no-pager", "--lines", "1000", "--output", "short-iso-precise")
+	if n.Role() != cluster.ControlPlane {
+		return out
+	}
+	for _, c := range controlplane.Components() {
+		text, err := controlplane.Log(ctx, n, c, 1000)
+		keep(c+".log", []byte(text), err)
+		manifest, err := n.ReadFile(ctx, controlplane.ManifestDir+"/"+c+".yaml")
+		keep(c+".yaml", manifest, err)
+	}
+	return out
+}

@@ -1,0 +1,33 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/etcd-drill/drill/pkg/inventory"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// loss says what the restore gave up: everything that was acknowledged after the snapshot.
+func (s *Stage) loss(ctx context.Context, marks plan.Marks) (plan.Loss, error) {
+	var l plan.Loss
+	if last := s.probe.Series(probeWrite).LastGood(marks.BreakBegan); !last.IsZero() {
+		l.Seconds = seconds(max(0, last.Sub(s.Subject.Snapshot.TakenAt)))
+	}
+	if s.before.revision > 0 {
+		r := max(0, s.before.revision-s.Subject.Snapshot.Revision)
+		l.Revisions = &r
+	}
+	if s.before.objects == nil || marks.OutageBegan.IsZero() {
+		return l, nil
+	}
+	after, err := inventory.Live(ctx, s.Subject.Servers[0].Config)
+	if err != nil {
+		return l, fmt.Errorf("which objects are gone: %w", err)
+	}
+	l.Objects = []string{}
+	for _, k := range inventory.Missing(s.before.objects, after) {
+		l.Objects = append(l.Objects, k.String())
+	}
+	return l, nil
+}

@@ -1,0 +1,198 @@
+package stage
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/client-go/discovery"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/inventory"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/probe"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/proof"
+)
+
+// Options are what a caller decides.
+type Options struct {
+	// RunID is the run's name; it becomes part of paths on the nodes.
+	RunID string
+	// Dir is the run's own folder on this machine, mode 0700. The snapshot is kept there.
+	Dir string
+	// Worker is how etcd's own code is run in a child process.
+	Worker etcd.Worker
+	// BumpRevision overrides the procedure's choice: nil leaves it, 0 restores without raising the revision.
+	BumpRevision *uint64
+	// Image overrides the workload's image.
+	Image string
+}
+
+// Stage is a cluster on which a scenario can be played.
+type Stage struct {
+	// Subject is what the checks look at; the steps fill it in.
+	Subject proof.Subject
+	// Target is what the procedure restores.
+	Target procedure.Target
+	// Info describes the cluster in reports.
+	Info plan.ClusterInfo
+
+	opt      Options
+	endpoint etcd.Endpoint
+	service  serviceAddress
+	probe    *probe.Probe
+	before   before
+}
+
+// before is what was there just before the break.
+type before struct {
+	objects  inventory.Inventory
+	revision int64
+}
+
+// DefaultBump is by how much a restore raises the revision: etcd's documentation suggests a billion, which no cluster uses up between
+// a snapshot and its restore (https://etcd.io/docs/v3.6/op-guide/recovery/#restoring-with-revision-bump).
+const DefaultBump uint64 = 1_000_000_000
+
+// Workload of every scenario: the tutorials' nginx.
+const (
+	workloadName      = "nginx"
+	workloadNamespace = "default"
+	workloadPort      = 80
+	workloadReplicas  = 2
+	// fallbackImage is used where the nodes hold no nginx image. It is not ":latest", because the image of such a tag is asked of the
+	// registry at every start of a container: then a recovery depends on the registry too.
+	fallbackImage = "nginx:stable"
+)
+
+// Set finds out everything about a cluster that a scenario needs, and touches nothing.
+func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Options) (*Stage, error) {
+	members, err := controlplane.Members(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: reading the etcd manifests: %w", c.Name(), err)
+	}
+	if p.MaxMembers > 0 && len(members) > p.MaxMembers {
+		return nil, fmt.Errorf("procedure %s is for %d control plane, and cluster %s has %d", p.Name, p.MaxMembers, c.Name(), len(members))
+	}
+	servers, err := proof.Servers(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stage{opt: o}
+	s.Subject = proof.Subject{Cluster: c, Members: members, Servers: servers, Worker: o.Worker}
+	if s.endpoint, err = endpointOf(ctx, members[0]); err != nil {
+		return nil, err
+	}
+	if s.Info, err = s.describe(ctx); err != nil {
+		return nil, err
+	}
+	image := o.Image
+	if image == "" {
+		image = localImage(ctx, members[0].Node)
+	}
+	s.cast(members, p, image, "/var/lib/drill/"+o.RunID)
+	return s, nil
+}
+
+// Textbook is a stage without a cluster, for a lesson: one control plane as kubeadm sets it up on a node of that name, and the
+// file names that tutorials use.
+func Textbook(node string, p procedure.Procedure, image string) *Stage {
+	if image == "" {
+		image = fallbackImage
+	}
+	m := controlplane.Member{Name: node, Etcd: textbookEtcd(node)}
+	s := &Stage{}
+	s.Subject = proof.Subject{Members: []controlplane.Member{m}}
+	s.Info = plan.ClusterInfo{Name: strings.TrimSuffix(node, "-control-plane"), Nodes: 1}
+	s.cast([]controlplane.Member{m}, p, image, "/var/lib/drill")
+	s.Target.DataDir = "/var/lib/etcd-from-backup"
+	s.Target.NodeSnapshot = "/tmp/etcd-backup.db"
+	s.Target.Token = ""
+	s.Subject.DataDir = s.Target.DataDir
+	return s
+}
+
+// cast decides names and paths. nodeDir is the run's folder on each node.
+func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image, nodeDir string) {
+	s.Subject.Workload = proof.Workload{Namespace: workloadNamespace, Name: workloadName, Image: image, Port: workloadPort}
+	s.Subject.DataDir = nodeDir + "/etcd"
+	s.Target = procedure.Target{
+		Members:      members,
+		DataDir:      s.Subject.DataDir,
+		StateDir:     nodeDir,
+		NodeSnapshot: nodeDir + "/snapshot.db",
+		Token:        "drill-" + s.opt.RunID,
+		BumpRevision: s.bump(p),
+		Restore:      s.restore,
+	}
+}
+
+func (s *Stage) bump(p procedure.Procedure) uint64 {
+	switch {
+	case s.opt.BumpRevision != nil:
+		return *s.opt.BumpRevision
+	case p.Bump:
+		return DefaultBump
+	default:
+		return 0
+	}
+}
+
+// snapshotPath is where the snapshot is kept on this machine.
+func (s *Stage) snapshotPath() string { return filepath.Join(s.opt.Dir, "snapshot.db") }
+
+// describe asks the API server and etcd for their versions.
+func (s *Stage) describe(ctx context.Context) (plan.ClusterInfo, error) {
+	c := s.Subject.Cluster
+	client, err := discovery.NewDiscoveryClientForConfig(s.Subject.Servers[0].Config)
+	if err != nil {
+		return plan.ClusterInfo{}, err
+	}
+	version, err := client.ServerVersion()
+	if err != nil {
+		return plan.ClusterInfo{}, fmt.Errorf("the API server of cluster %s on node %s does not say its version: %w", c.Name(), s.Subject.Servers[0].Node, err)
+	}
+	status, err := etcd.StatusOf(ctx, s.endpoint)
+	if err != nil {
+		return plan.ClusterInfo{}, fmt.Errorf("etcd of cluster %s: %w", c.Name(), err)
+	}
+	return plan.ClusterInfo{Provider: c.Provider(), Name: c.Name(), Nodes: len(c.Nodes()), Kubernetes: version.GitVersion, Etcd: status.Version}, nil
+}
+
+// endpointOf is how this machine reaches the etcd of a member, with the certificate that etcd itself serves with: kubeadm makes it
+// for clients too. The key is held in memory only.
+func endpointOf(ctx context.Context, m controlplane.Member) (etcd.Endpoint, error) {
+	var pem [3][]byte
+	for i, path := range []string{m.Etcd.CACert, m.Etcd.Cert, m.Etcd.Key} {
+		b, err := m.Node.ReadFile(ctx, path)
+		if err != nil {
+			return etcd.Endpoint{}, fmt.Errorf("node %s: reading what etcd's manifest names as its certificates: %w", m.Name, err)
+		}
+		pem[i] = b
+	}
+	var config *tls.Config
+	config, err := etcd.TLSFromPEM(pem[0], pem[1], pem[2])
+	if err != nil {
+		return etcd.Endpoint{}, fmt.Errorf("node %s: %w", m.Name, err)
+	}
+	return etcd.Endpoint{URL: m.Etcd.AdvertiseClientURLs[0], TLS: config}, nil
+}
+
+// localImage returns an nginx image that the node holds already, so that no registry is needed.
+func localImage(ctx context.Context, n cluster.Node) string {
+	images, err := controlplane.Images(ctx, n)
+	if err != nil {
+		return fallbackImage
+	}
+	for _, tag := range images {
+		if strings.HasPrefix(tag, "docker.io/library/nginx:") && !strings.HasSuffix(tag, ":latest") {
+			return strings.TrimPrefix(tag, "docker.io/library/")
+		}
+	}
+	return fallbackImage
+}

@@ -1,0 +1,31 @@
+package scenarios
+
+import (
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/stage"
+)
+
+// DeploymentLoss is the loss that tutorials begin with: somebody deletes a Deployment, and the manifest is nowhere to be found.
+func DeploymentLoss() Scenario {
+	return Scenario{
+		Entry: plan.Entry{
+			Name:    "deployment-loss",
+			Summary: "a Deployment is deleted after the snapshot was taken; the restore must bring it back, running",
+		},
+		Nodes: 1,
+		Steps: func(s *stage.Stage) []plan.Step {
+			return []plan.Step{
+				s.Deploy(),
+				s.Tools(),
+				s.ReadEtcdCommand(),
+				s.EtcdHealth(),
+				s.EtcdStatus(),
+				s.WatchOutage(),
+				s.SaveSnapshot(),
+				s.SnapshotStatus(),
+				s.RecordBefore(),
+				s.DeleteWorkload(),
+			}
+		},
+	}
+}
