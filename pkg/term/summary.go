@@ -12,10 +12,12 @@ import (
 	"github.com/etcd-drill/drill/pkg/report"
 )
 
-// Of each failed check at most this many lines of evidence are shown, of each loss this many objects: the report has all.
 const (
+	// Of each failed check at most this many lines of evidence are shown, of each loss this many objects: the report has all.
 	maxEvidence = 12
 	maxObjects  = 12
+	// nameColumns is the length of the longest name of a phase or a kind of outage.
+	nameColumns = len(plan.Rollback)
 )
 
 // WriteRun writes what a run found out, as `-o table` shows it: checks, outage, phases, loss, verdict.
@@ -103,7 +105,7 @@ func (s style) summary(r report.Run) []string {
 	if len(r.Phases) > 0 {
 		lines = append(lines, s.strong("phases"))
 		for _, p := range r.Phases {
-			lines = append(lines, s.row(string(p.Name), duration(asDuration(p.Seconds)), ""))
+			lines = append(lines, s.row(string(p.Name), seconds(p.Seconds), ""))
 		}
 		lines = append(lines, "")
 	}
@@ -132,7 +134,7 @@ func (s style) summary(r report.Run) []string {
 }
 
 func (s style) row(name, value, note string) string {
-	line := fmt.Sprintf("  %s %9s", pad(name, len("protect")), value)
+	line := fmt.Sprintf("  %s %9s", pad(name, nameColumns), value)
 	if note != "" {
 		line += "  " + s.faint(note)
 	}
@@ -152,20 +154,20 @@ func (s style) outageTable(r report.Run) []string {
 	lines := []string{s.strong("outage") + s.faint(", from the first destructive recovery action until back for good")}
 	for _, k := range []struct {
 		name, missing, note string
-		seconds             *float64
+		value               *float64
 	}{
 		{"etcd", missing, "", r.Outage.EtcdSeconds},
 		{"reads", missing, "", r.Outage.ReadSeconds},
 		{"writes", missing, "", r.Outage.WriteSeconds},
 		{"work", missing, "", r.Outage.WorkSeconds},
 		{"service", missing, "", r.Outage.ServiceSeconds},
-		{"floor", "not measured", "etcd's or the API server's own start, the larger: no restart can be quicker", r.Outage.FloorSeconds},
+		{"floor", "not measured", "the larger of etcd's and the API server's own start", r.Outage.FloorSeconds},
 	} {
-		if k.seconds == nil {
-			lines = append(lines, fmt.Sprintf("  %s   %s", pad(k.name, len("protect")), s.bad(k.missing)))
+		if k.value == nil {
+			lines = append(lines, fmt.Sprintf("  %s   %s", pad(k.name, nameColumns), s.bad(k.missing)))
 			continue
 		}
-		lines = append(lines, s.cut(s.row(k.name, duration(asDuration(*k.seconds)), k.note)))
+		lines = append(lines, s.cut(s.row(k.name, seconds(*k.value), k.note)))
 	}
 	return lines
 }
@@ -191,10 +193,10 @@ func (s style) headline(r report.Run) []string {
 func backAfter(o plan.Outage) string {
 	var parts []string
 	if o.ReadSeconds != nil {
-		parts = append(parts, "reads back after "+duration(asDuration(*o.ReadSeconds)))
+		parts = append(parts, "reads back after "+seconds(*o.ReadSeconds))
 	}
 	if o.ServiceSeconds != nil {
-		parts = append(parts, "service after "+duration(asDuration(*o.ServiceSeconds)))
+		parts = append(parts, "service after "+seconds(*o.ServiceSeconds))
 	}
 	if len(parts) == 0 {
 		return "outage not measured"
@@ -218,8 +220,12 @@ func lost(r report.Run) string {
 
 func lossText(l plan.Loss) string {
 	var parts []string
-	if l.Seconds != nil {
-		parts = append(parts, duration(asDuration(*l.Seconds))+" of acknowledged writes")
+	switch {
+	case l.Seconds == nil:
+	case *l.Seconds > 0:
+		parts = append(parts, seconds(*l.Seconds)+" of acknowledged writes")
+	default:
+		parts = append(parts, "no acknowledged write")
 	}
 	if l.Revisions != nil {
 		parts = append(parts, count(int(*l.Revisions), "revision"))
@@ -244,5 +250,8 @@ func verdictLine(r report.Run) string {
 	}
 	return text + "; " + duration(asDuration(r.Seconds)) + " in all"
 }
+
+// seconds is a measured number: never in minutes, so that two of them can be compared at a glance.
+func seconds(s float64) string { return fmt.Sprintf("%.1f s", s) }
 
 func asDuration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
