@@ -534,3 +534,29 @@ func TestCheckDirRefuses(t *testing.T) {
 		t.Errorf("earlier metrics are %q, %v", kept, err)
 	}
 }
+
+// docs/metrics.md names every metric that there is, and no other.
+func TestMetricsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for line := range strings.Lines(string(doc)) {
+		if name, ok := strings.CutPrefix(line, "| `drill_"); ok {
+			name, _, _ = strings.Cut(name, "`")
+			documented["drill_"+name] = true
+		}
+	}
+	families := parse(t, metrics(t, report.NewDocument(passedRun()), ""))
+	for name := range families {
+		if !documented[name] {
+			t.Errorf("docs/metrics.md lacks %s", name)
+		}
+	}
+	for name := range documented {
+		if families[name] == nil {
+			t.Errorf("docs/metrics.md has %s, which is not there", name)
+		}
+	}
+}
