@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -123,6 +124,8 @@ func (p *Provider) create(ctx context.Context, o CreateOptions, s shape) (cluste
 	if ctx.Err() != nil {
 		// Whatever broke on the way out, the reason is that somebody asked to stop.
 		err = ctx.Err()
+	} else if errors.Is(err, cluster.ErrExists) {
+		return nil, errors.Join(err, p.store.forget(o.Name)) // what is there is somebody else's
 	} else if o.Retain {
 		rec.Complete = true
 		return nil, errors.Join(fmt.Errorf("%w; its nodes are kept; hint: `drill cluster delete %s` removes them", err, o.Name),
@@ -154,6 +157,10 @@ func (p *Provider) provision(ctx context.Context, o CreateOptions, s shape, rec 
 			kindcluster.CreateWithDisplaySalutation(false))
 	}()
 	if err := p.follow(bounded, done, rec); err != nil {
+		if strings.Contains(err.Error(), "node(s) already exist") {
+			// kind looks once more, and somebody was quicker. The message is all that tells this error from others.
+			return nil, fmt.Errorf("%w: %w", cluster.ErrExists, err)
+		}
 		if ctx.Err() == nil && bounded.Err() != nil {
 			err = fmt.Errorf("it took more than %s", createTimeout)
 		}

@@ -112,7 +112,7 @@ func (n *node) failed(cmd cluster.Cmd, err error) error {
 
 // notTheCommand tells the failure of a command from a failure to reach it, which the engine's command line reports with
 // the same exit statuses. What it says on standard error when it fails itself is known; and a command ended by the end of
-// its container shows 137 or 255, so for these the container is looked at.
+// its container shows 137 or 255, so after these another command shows whether the node lives.
 func (n *node) notTheCommand(ctx context.Context, code int, stderr string) error {
 	said := strings.TrimSpace(stderr)
 	for _, own := range []string{
@@ -127,12 +127,9 @@ func (n *node) notTheCommand(ctx context.Context, code int, stderr string) error
 	if code != 137 && code != 255 {
 		return nil
 	}
-	all, err := n.engine.inspect(ctx, n.id)
-	if err != nil {
-		return fmt.Errorf("it ended with status %d, and then its node could not be looked at: %w", code, err)
-	}
-	if !all.Running {
-		return fmt.Errorf("it ended with status %d, and its node is %s", code, all.Status)
+	// What the engine says of the container's state lags behind: only a command that runs there shows that it lives.
+	if _, err := n.engine.output(ctx, askTimeout, "exec", n.id, "true"); err != nil {
+		return fmt.Errorf("it ended with status %d, and its node runs no commands any more: %w", code, err)
 	}
 	return nil
 }
@@ -140,21 +137,6 @@ func (n *node) notTheCommand(ctx context.Context, code int, stderr string) error
 // isFatal recognises nerdctl's way of failing, a line of a log.
 func (n *node) isFatal(line, message string) bool {
 	return strings.Contains(line, "level=fatal") && strings.Contains(line, message)
-}
-
-func (e *engine) inspect(ctx context.Context, id string) (container, error) {
-	out, err := e.output(ctx, askTimeout, "container", "inspect", id)
-	if err != nil {
-		return container{}, err
-	}
-	all, err := parseContainers(out)
-	if err != nil {
-		return container{}, err
-	}
-	if len(all) != 1 {
-		return container{}, fmt.Errorf("the engine describes %d containers for one ID", len(all))
-	}
-	return all[0], nil
 }
 
 func lastBytes(s string, n int) string {
