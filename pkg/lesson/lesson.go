@@ -36,7 +36,10 @@ func Markdown(w io.Writer, p plan.Plan, o Options) error {
 	l.introduction(p)
 	l.steps(p.Steps)
 	l.checks(p)
-	l.steps(p.Rollback)
+	// Without commands there is nothing about it that a reader could do.
+	if slices.ContainsFunc(p.Rollback, func(s plan.Step) bool { return len(s.Commands) > 0 }) {
+		l.steps(p.Rollback)
+	}
 	if _, err := w.Write(l.out.Bytes()); err != nil {
 		return fmt.Errorf("write lesson: %w", err)
 	}
@@ -72,7 +75,7 @@ func (l *writer) introduction(p plan.Plan) {
 	l.blockf(scenarioIs, p.Scenario.Name, sentence(p.Scenario.Summary))
 	l.blockf(procedureIs, p.Procedure.Name, sentence(p.Procedure.Summary))
 	l.block("## " + l.say[whatYouNeed])
-	needs := []string{fmt.Sprintf(l.say[needCluster], max(p.Cluster.Nodes, 1)), l.say[needRoot]}
+	needs := []string{l.say[needCluster], l.say[needRoot]}
 	l.bullets(append(needs, l.options.Needs...))
 	l.block("## " + l.say[getOnNode])
 	nodes := nodesOf(append(slices.Clone(p.Steps), p.Rollback...))

@@ -28,9 +28,8 @@ func samplePlan() plan.Plan {
 		}, more...)
 	}
 	return plan.Plan{
-		Scenario:  plan.Entry{Name: "deployment-loss", Summary: "A Deployment is deleted by mistake"},
-		Procedure: plan.Entry{Name: "kubelet-stop", Summary: "Stop everything, swap the data directory, start everything."},
-		Cluster:   plan.ClusterInfo{Nodes: 3},
+		Scenario:  plan.Entry{Name: "deployment-loss", Summary: "a Deployment is deleted by mistake"},
+		Procedure: plan.Entry{Name: "kubelet-stop", Summary: "stop everything, swap the data directory, start everything."},
 		Steps: []plan.Step{
 			{
 				Name: "deploy", Phase: plan.Arrange, Title: "Deploy nginx", Why: "There must be something to lose.",

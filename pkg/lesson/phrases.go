@@ -85,12 +85,12 @@ func table() map[phrase][1]string {
 	return map[phrase][1]string{
 		title:     {"%s with %s: do it by hand"},
 		whatYouDo: {"What you will do"},
-		scenarioIs: {"The scenario is **%s**. %s You take a snapshot of etcd, destroy something, bring it back from the snapshot, and " +
+		scenarioIs: {"The scenario is **%s**: %s You take a snapshot of etcd, destroy something, bring it back from the snapshot, and " +
 			"look closely at whether it really is back."},
-		procedureIs: {"You bring it back with the procedure **%s**. %s"},
+		procedureIs: {"You bring it back with the procedure **%s**: %s"},
 		whatYouNeed: {"What you need"},
-		needCluster: {"A Kubernetes cluster made by kubeadm (kind makes such clusters), with %d node(s), that nobody depends on: " +
-			"its control plane will be gone for a while."},
+		needCluster: {"A Kubernetes cluster that kubeadm made, as kind does, and that nobody depends on: its control plane will be gone for " +
+			"a while."},
 		needRoot:      {"A root shell on its control plane, with `kubectl`, `crictl`, `etcdctl` and `etcdutl`."},
 		getOnNode:     {"Get onto the node"},
 		startOn:       {"Unless it says otherwise, everything is typed as root on %s, in one and the same `bash`."},

@@ -36,6 +36,10 @@ func (c Command) Script(width int) string {
 	}
 	l.words(c.Argv, "")
 	if len(c.PipeTo) > 0 {
+		// A pipeline that doesn't fit on one line is easiest to read when each of its programs begins one.
+		if !l.fits(0, c.String()) {
+			l.breakLine()
+		}
 		l.words(c.PipeTo, "| ")
 	}
 	if c.Until {
@@ -50,7 +54,8 @@ const (
 	indent     = "    "
 )
 
-// layout fills lines with groups of words: a flag stays together with what follows it up to the next flag.
+// layout fills lines with groups of words: a flag and the word behind it, which may be its value, or words between flags,
+// which belong together as a subcommand and its operands do.
 type layout struct {
 	width  int
 	column int
@@ -65,18 +70,23 @@ func (l *layout) words(argv []string, prefix string) {
 		return
 	}
 	words[0] = prefix + words[0]
+	isFlag := func(i int) bool { return strings.HasPrefix(argv[i], "-") }
 	for start := 0; start < len(argv); {
 		end := start + 1
-		for end < len(argv) && !strings.HasPrefix(argv[end], "-") {
+		switch {
+		case !isFlag(start):
+			for end < len(argv) && !isFlag(end) {
+				end++
+			}
+		case !strings.Contains(argv[start], "=") && end < len(argv) && !isFlag(end):
 			end++
 		}
-		if group := strings.Join(words[start:end], " "); l.fits(len(indent), group) {
-			l.put(group)
-		} else {
-			// Longer than any line: better broken between its words than not at all.
-			for _, word := range words[start:end] {
-				l.put(word)
-			}
+		group := words[start:end]
+		if whole := strings.Join(group, " "); l.fits(len(indent), whole) {
+			group = []string{whole}
+		}
+		for _, part := range group {
+			l.put(part)
 		}
 		start = end
 	}
@@ -96,14 +106,21 @@ func (l *layout) put(s string) {
 		l.text.WriteString(" ")
 		l.column++
 	default:
-		l.text.WriteString(" \\\n" + indent)
-		l.column = len(indent)
+		l.breakLine()
+		l.started = true
 	}
 	l.text.WriteString(s)
 	if i := strings.LastIndexByte(s, '\n'); i >= 0 {
 		l.column, s = 0, s[i+1:]
 	}
 	l.column += columns(s)
+}
+
+// breakLine goes on on a new line.
+func (l *layout) breakLine() {
+	l.text.WriteString(" \\\n" + indent)
+	l.column = len(indent)
+	l.started = false
 }
 
 func columns(s string) int { return utf8.RuneCountInString(s) }

@@ -81,8 +81,9 @@ func TestScriptBreaksLinesAtFlags(t *testing.T) {
 		PipeTo: []string{"tee", "/tmp/log"},
 	}
 	want := `etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
-    --cert=/etc/kubernetes/pki/etcd/server.crt \
-    --key=/etc/kubernetes/pki/etcd/server.key snapshot save /var/lib/x.db | tee /tmp/log`
+    --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key \
+    snapshot save /var/lib/x.db \
+    | tee /tmp/log`
 	if got := c.Script(100); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
