@@ -1,8 +1,6 @@
 package kind
 
 import (
-	"fmt"
-
 	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
 )
 
@@ -31,17 +29,6 @@ type shape struct {
 	controlPlanes, workers int
 	image                  string
 	cgroupVersion          int
-}
-
-// validate says what is wrong with a shape.
-func (s shape) validate() error {
-	if s.controlPlanes != 1 && s.controlPlanes != 3 {
-		return fmt.Errorf("%d control planes asked for: it must be 1 or 3", s.controlPlanes)
-	}
-	if s.workers < 0 {
-		return fmt.Errorf("%d workers asked for: it can't be less than 0", s.workers)
-	}
-	return nil
 }
 
 // config is kind's configuration of a cluster of that shape.

@@ -49,11 +49,27 @@ type CreateOptions struct {
 	Retain bool
 }
 
+// Validate says what is wrong with the options, before anything is touched; see ValidateName for names.
+func (o CreateOptions) Validate() error {
+	if err := ValidateName(o.Name); err != nil {
+		return err
+	}
+	switch {
+	case o.ControlPlanes != 0 && o.ControlPlanes != 1 && o.ControlPlanes != 3:
+		return fmt.Errorf("%d control planes asked for: it must be 1 or 3", o.ControlPlanes)
+	case o.Workers < 0:
+		return fmt.Errorf("%d workers asked for: it can't be less than 0", o.Workers)
+	case o.Wait < 0:
+		return fmt.Errorf("a wait of %s asked for: it can't be less than 0", o.Wait)
+	}
+	return nil
+}
+
 // Create makes a cluster and returns when a workload can run on it. When it fails or ctx ends it removes all that it made
 // before it returns, within a minute and a half; an error of that is part of what it returns. Errors wrap
 // cluster.ErrBadName, cluster.ErrExists, cluster.ErrNoImage, or the context's.
 func (p *Provider) Create(ctx context.Context, o CreateOptions) (cluster.Cluster, error) {
-	if err := ValidateName(o.Name); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	if o.ControlPlanes == 0 {
@@ -63,9 +79,6 @@ func (p *Provider) Create(ctx context.Context, o CreateOptions) (cluster.Cluster
 		o.Wait = DefaultWait
 	}
 	s := shape{controlPlanes: o.ControlPlanes, workers: o.Workers, cgroupVersion: p.engine.CgroupVersion}
-	if err := s.validate(); err != nil {
-		return nil, err
-	}
 	image, err := p.ResolveImage(ctx, o.Image)
 	if err != nil {
 		return nil, err
@@ -135,7 +148,7 @@ func (p *Provider) create(ctx context.Context, o CreateOptions, s shape) (cluste
 	// The context may be over, and this must be done nonetheless.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	if removeErr := p.remove(cleanup, o.Name); removeErr != nil {
+	if removeErr := p.remove(cleanup, rec); removeErr != nil {
 		return nil, fmt.Errorf("%w; and removing what was created failed: %w; hint: `drill cluster delete %s`", err, removeErr, o.Name)
 	}
 	return nil, err
@@ -164,7 +177,7 @@ func (p *Provider) provision(ctx context.Context, o CreateOptions, s shape, rec 
 		if ctx.Err() == nil && bounded.Err() != nil {
 			err = fmt.Errorf("it took more than %s", createTimeout)
 		}
-		return nil, fmt.Errorf("%w (%s)", err, log.lastStep())
+		return nil, fmt.Errorf("%s: %w", log.lastStep(), err)
 	}
 	if err := p.note(ctx, rec); err != nil {
 		return nil, err
@@ -277,9 +290,14 @@ func (p *Provider) note(ctx context.Context, rec *record) error {
 	return p.store.save(rec)
 }
 
-// remove removes every container of a cluster until none has shown up for a while, and then what is kept about it. The
-// caller has made sure that they are drill's, and holds the lock.
-func (p *Provider) remove(ctx context.Context, name string) error {
+// remove removes every container of a cluster, and then what is kept about it. The caller has made sure that they are
+// drill's, and holds the lock.
+//
+// After a creation that didn't come to its end more may still appear: kind's commands may be running (see inFlight), and
+// the engine may be making a container whose command was interrupted, which no list shows before it is done. So nothing must
+// show up for a while, and in the end the names of all nodes must be free, for the engine takes a name first of all and
+// gives it back last of all, after the volumes.
+func (p *Provider) remove(ctx context.Context, rec *record) error {
 	tick := time.NewTicker(cleanupPoll)
 	defer tick.Stop()
 	var (
@@ -287,22 +305,50 @@ func (p *Provider) remove(ctx context.Context, name string) error {
 		quiet   time.Time // since when nothing has been there
 	)
 	for {
-		all, err := p.engine.containers(ctx, name)
+		all, err := p.engine.containers(ctx, rec.Name)
 		switch {
 		case err != nil:
 			lastErr = err
-		case len(all) > 0 || inFlight(name) > 0:
+		case len(all) > 0:
 			quiet = time.Time{}
-			lastErr = p.engine.removeContainers(ctx, all)
+			if lastErr = p.engine.removeContainers(ctx, all); lastErr == nil {
+				continue
+			}
+		case rec.Complete:
+			return p.store.forget(rec.Name)
+		case inFlight(rec.Name) > 0:
+			quiet, lastErr = time.Time{}, errors.New("kind's commands still run")
 		case quiet.IsZero():
 			quiet = time.Now()
 		case time.Since(quiet) >= settleTime:
-			return p.store.forget(name)
+			if lastErr = p.engine.namesAreFree(ctx, rec); lastErr == nil {
+				return p.store.forget(rec.Name)
+			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("cluster %s may still have containers: %w (last: %v)", name, ctx.Err(), lastErr)
+			return fmt.Errorf("cluster %s may still have containers: %w (last: %v)", rec.Name, ctx.Err(), lastErr)
 		}
 	}
+}
+
+// namesAreFree takes the name of each node for a moment, with a container that is never started. That fails as long as
+// the engine is making or removing a container by that name, and then the error says so.
+func (e *engine) namesAreFree(ctx context.Context, rec *record) error {
+	for _, name := range rec.Nodes {
+		out, err := e.output(ctx, askTimeout, "create", "--name", name, "--label", clusterLabel+"="+rec.Name, rec.Image)
+		if err != nil {
+			if said := err.Error(); strings.Contains(said, "already in use") || strings.Contains(said, "already used") || errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("the name %s is not free yet: %w", name, err)
+			}
+			continue // the engine can't make any container just now, so neither is one in the making
+		}
+		for _, id := range lines(out) {
+			if err := e.removeContainers(ctx, []container{{ID: id}}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -127,9 +127,6 @@ func TestConfig(t *testing.T) {
 	} {
 		t.Run(file, func(t *testing.T) {
 			s.image = "node:v1"
-			if err := s.validate(); err != nil {
-				t.Fatal(err)
-			}
 			got, err := yaml.Marshal(s.config("ck"))
 			if err != nil {
 				t.Fatal(err)

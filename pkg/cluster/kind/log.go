@@ -23,9 +23,9 @@ func (l *logger) lastStep() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.last == "" {
-		return "kind had not begun"
+		return "kind, before its first step"
 	}
-	return "kind's last step was: " + l.last
+	return fmt.Sprintf("kind, at its step %q", l.last)
 }
 
 func (l *logger) say(line string) {

@@ -299,7 +299,7 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 	if foreign := p.foreign(rec, all); len(foreign) > 0 {
 		return notOurs(name, foreign)
 	}
-	return p.remove(ctx, name)
+	return p.remove(ctx, rec)
 }
 
 func notOurs(name string, foreign []container) error {

@@ -98,7 +98,7 @@ func TestCtrlC(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s after %q", test.after, test.line), func(t *testing.T) {
 			p, dir := provider(t, nil)
-			volumes := engineLines(t, p, "volume", "ls", "-q")
+			volumes := unusedVolumes(t, p)
 			child := startChild(t, dir, test.line)
 			for _, pause := range []time.Duration{test.after, 500 * time.Millisecond} {
 				select {
@@ -120,7 +120,7 @@ func TestKilledCreation(t *testing.T) {
 	for _, line := range []string{"Preparing nodes", "Starting control-plane"} {
 		t.Run(line, func(t *testing.T) {
 			p, dir := provider(t, nil)
-			volumes := engineLines(t, p, "volume", "ls", "-q")
+			volumes := unusedVolumes(t, p)
 			child := startChild(t, dir, line)
 			waitFor(t, func() bool { return len(containersOf(t, p, childCluster)) > 0 })
 			if err := child.Process.Kill(); err != nil {
@@ -141,19 +141,5 @@ func TestKilledCreation(t *testing.T) {
 			}
 			checkNothingLeft(t, p, childCluster, dir, volumes)
 		})
-	}
-}
-
-func waitFor(t *testing.T, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(time.Minute)
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatal("it never came")
-		}
 	}
 }
