@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -132,7 +133,8 @@ type walk struct {
 	// verdict and reason hold the first thing that went wrong; later trouble doesn't hide it.
 	verdict plan.Verdict
 	reason  string
-	ran     int // checks of phase Prove that passed or failed
+	ran     int      // checks of phase Prove that passed or failed
+	untrue  []string // the checks that failed
 }
 
 func (w *walk) emit(e plan.Event) {
@@ -277,6 +279,7 @@ func (w *walk) count(ctx context.Context, c plan.Check, f plan.Finding) {
 		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in check %s", c.Name))
 		return
 	}
+	w.untrue = append(w.untrue, c.Name)
 	w.fail(plan.VerdictFailed, fmt.Sprintf("check %s: %s", c.Name, f.Detail))
 }
 
@@ -311,9 +314,11 @@ func (w *walk) lookOnce(ctx context.Context, c plan.Check) plan.Finding {
 	}
 }
 
-// judge fills in the verdict of a run in which nothing went wrong.
+// judge fills in the verdict of a run in which nothing went wrong, and names every check that failed in one where something did.
 func (w *walk) judge() {
 	switch {
+	case w.verdict == plan.VerdictFailed && len(w.untrue) > 1:
+		w.reason = fmt.Sprintf("%d checks failed: %s; %s", len(w.untrue), strings.Join(w.untrue, ", "), w.reason)
 	case w.verdict != "":
 	case w.ran == 0:
 		w.fail(plan.VerdictFailed, "no check could be evaluated, so nothing is proven")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,7 +35,7 @@ func (k Key) String() string {
 type Inventory map[Key]types.UID
 
 // Live reads the inventory of a running cluster: every resource that can be listed, by metadata alone, each with a LIST
-// without a resource version. Resources that come and go by themselves are left out; see Transient.
+// without a resource version. Left out are resources that come and go by themselves (see Transient) and mirror pods.
 func Live(ctx context.Context, cfg *rest.Config) (Inventory, error) {
 	disco, err := discovery.NewDiscoveryClientForConfig(cfg)
 	if err != nil {
@@ -55,6 +56,9 @@ func Live(ctx context.Context, cfg *rest.Config) (Inventory, error) {
 			return nil, fmt.Errorf("listing %s: %w", r.GroupResource(), err)
 		}
 		for _, o := range l.Items {
+			if _, mirror := o.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+				continue // kubelet makes it anew whenever the static pod's manifest changes; the manifest is not in etcd
+			}
 			out[Key{r.GroupResource(), o.Namespace, o.Name}] = o.UID
 		}
 	}

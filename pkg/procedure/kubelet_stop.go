@@ -21,7 +21,9 @@ func KubeletStop() Procedure {
 				swapStep(t, files.new),
 				startKubeletStep(t),
 			}
-			return Recovery{Steps: append(steps, waitSteps(t)...), Rollback: rollback(t, files)}
+			waits := waitSteps(t) // etcd, API server, controller manager, scheduler
+			steps = append(steps, waits[0], waits[1], releaseStep(t), waits[2], waits[3])
+			return Recovery{Steps: steps, Rollback: rollback(t, files)}
 		},
 	}
 }

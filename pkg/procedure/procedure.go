@@ -43,6 +43,8 @@ type Target struct {
 	Token string
 	// BumpRevision is by how much the revision is raised; 0 means that it goes back to the snapshot's.
 	BumpRevision uint64
+	// Release removes the leader election Leases of the components named that nobody has renewed since they were restored.
+	Release func(ctx context.Context, components ...string) error
 	// Restore makes DataDir on the member's node hold the restored snapshot.
 	Restore func(ctx context.Context, m controlplane.Member) error
 }

@@ -21,11 +21,6 @@ const kept = "/etc/kubernetes/etcd.yaml.before-restore"
 
 const manifestPath = controlplane.ManifestDir + "/" + etcdManifest
 
-// components are the static pods of a control plane, clients of etcd first.
-func components() []string {
-	return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"}
-}
-
 func restoreStep(t Target) plan.Step {
 	why := "The snapshot is turned into a data directory of its own; the old one stays as it is, so there is always a way back. " +
 		"The member must keep the name and the peer URL that the manifest gives it, or it won't recognise itself in the restored membership."
@@ -169,7 +164,7 @@ func stopKubeletStep(t Target) plan.Step {
 const grace = 5 * time.Second
 
 func stopControlPlaneStep(t Target) plan.Step {
-	names := "^(" + strings.Join(components(), "|") + ")$"
+	names := "^(" + strings.Join(controlplane.Components(), "|") + ")$"
 	var commands []plan.Command
 	for _, m := range t.Members {
 		commands = append(commands,
@@ -189,7 +184,7 @@ func stopControlPlaneStep(t Target) plan.Step {
 		Expect:   "`crictl ps` lists no etcd, kube-apiserver, kube-controller-manager or kube-scheduler. The workload's containers still run.",
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				return controlplane.StopPods(ctx, m.Node, components(), grace)
+				return controlplane.StopPods(ctx, m.Node, controlplane.Components(), grace)
 			})
 		},
 	}
@@ -246,24 +241,39 @@ func waitSteps(t Target) []plan.Step {
 		}
 	}
 	return []plan.Step{
-		wait("etcd", "etcd says on its own metrics port whether it has a leader and serves reads. Nothing else can work before it does.",
+		wait(controlplane.Etcd, "etcd says on its own metrics port whether it has a leader and serves reads. Nothing else can work before it does.",
 			"A few lines of `connection refused` at first, then `ok`.",
 			func(m controlplane.Member) []string {
 				return []string{"curl", "-fsS", m.Etcd.MetricsURL + "/readyz"}
 			}),
-		wait("kube-apiserver", "The API server is ready when it has reached etcd and filled its caches.",
+		wait(controlplane.APIServer, "The API server is ready when it has reached etcd and filled its caches.",
 			"`ok`, after some lines that say that the connection was refused.",
 			func(controlplane.Member) []string { return []string{"kubectl", "get", "--raw", "/readyz"} }),
-		wait("kube-controller-manager", "Without it nothing is reconciled: no ReplicaSet makes pods, no node is found missing.",
+		wait(controlplane.ControllerManager, "Without it nothing is reconciled: no ReplicaSet makes pods, no node is found missing.",
 			"`ok`.",
 			func(controlplane.Member) []string {
 				return []string{"curl", "-fsSk", "https://127.0.0.1:10257/healthz"}
 			}),
-		wait("kube-scheduler", "Without it no new pod gets a node.",
+		wait(controlplane.Scheduler, "Without it no new pod gets a node.",
 			"`ok`.",
 			func(controlplane.Member) []string {
 				return []string{"curl", "-fsSk", "https://127.0.0.1:10259/healthz"}
 			}),
+	}
+}
+
+// releaseStep removes the leader election Leases that came back with the snapshot.
+func releaseStep(t Target) plan.Step {
+	elected := []string{controlplane.ControllerManager, controlplane.Scheduler}
+	return plan.Step{
+		Name:  "release-leases",
+		Phase: plan.Recover,
+		Title: "Remove the leader election Leases that were restored",
+		Why: "Only one controller manager and one scheduler act at a time: the one that holds a Lease. The snapshot brought back Leases of holders that are gone. The new " +
+			"ones would wait until those run out, 15 seconds by default, and meanwhile no pod would get a node and no Service would learn where its pods are now.",
+		Commands: []plan.Command{{On: t.Members[0].Name, Argv: append([]string{"kubectl", "-n", "kube-system", "delete", "lease", "--ignore-not-found"}, elected...)}},
+		Expect:   "`deleted`, twice; a moment later both are there again, with new holders.",
+		Do:       func(ctx context.Context) error { return t.Release(ctx, elected...) },
 	}
 }
 

@@ -161,11 +161,11 @@ func get(ctx context.Context, s Server, o Object) (*unstructured.Unstructured, e
 func Checks(s *Subject) []plan.Check {
 	return []plan.Check{
 		SnapshotIntact(s),
-		ControlPlaneRenewed(s),
 		ObjectsRestored(s),
 		ReadsAgree(s),
 		StatusBacked(s),
 		ServiceAnswers(s),
+		ControlPlaneRenewed(s),
 		NewWorkRuns(s),
 	}
 }

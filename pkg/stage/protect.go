@@ -111,7 +111,11 @@ func (s *Stage) RecordBefore() plan.Step {
 			if err != nil {
 				return err
 			}
-			s.before = before{objects: objects, revision: status.Revision}
+			holders, err := s.holders(ctx)
+			if err != nil {
+				return err
+			}
+			s.before = before{objects: objects, revision: status.Revision, holders: holders}
 			return nil
 		},
 	}

@@ -53,6 +53,8 @@ type Stage struct {
 type before struct {
 	objects  inventory.Inventory
 	revision int64
+	// holders says who held each Lease of kube-system.
+	holders map[string]string
 }
 
 // DefaultBump is by how much a restore raises the revision: etcd's documentation suggests a billion, which no cluster uses up between
@@ -129,6 +131,7 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		Token:        "drill-" + s.opt.RunID,
 		BumpRevision: s.bump(p),
 		Restore:      s.restore,
+		Release:      s.release,
 	}
 }
 
