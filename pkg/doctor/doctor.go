@@ -107,11 +107,17 @@ func Examine(ctx context.Context, o Options) []Finding {
 }
 
 func noEngine(err error) Finding {
-	f := Finding{Name: "engine", Status: Missing, Detail: err.Error()}
+	f := Finding{Name: "engine", Status: Missing, Detail: withoutHint(err)}
 	if errors.Is(err, cluster.ErrNoEngine) {
 		f.Mend = mendEngine
 	}
 	return f
+}
+
+// withoutHint is what an error says but for its advice, which Mend gives here.
+func withoutHint(err error) string {
+	detail, _, _ := strings.Cut(err.Error(), "; hint: ")
+	return detail
 }
 
 // stateDir finds out whether the state directory, or the first parent of it that exists, can be written to.
@@ -170,15 +176,16 @@ func cgroup(e kind.Engine) Finding {
 	}
 	return Finding{
 		Name: "cgroup", Status: Warn,
-		Detail: "version 1, which Kubernetes is giving up: drill tells kubelet to start all the same, and prefers a node image built here",
-		Mend:   "boot the engine's machine with systemd.unified_cgroup_hierarchy=1",
+		Detail: "version 1, which Kubernetes is giving up: drill has kubelet start all the same; creating a cluster may fail now and " +
+			"then with kind's own node image, and does not with one built here",
+		Mend: "boot the engine's machine with systemd.unified_cgroup_hierarchy=1",
 	}
 }
 
 func nodeImage(ctx context.Context, p *kind.Provider) Finding {
 	image, err := p.ResolveImage(ctx, "")
 	if err != nil {
-		return Finding{Name: "node-image", Status: Missing, Detail: err.Error(), Mend: mendImage}
+		return Finding{Name: "node-image", Status: Missing, Detail: withoutHint(err), Mend: mendImage}
 	}
 	f := Finding{Name: "node-image", Status: OK, Detail: image}
 	if !p.HasImage(ctx, image) {

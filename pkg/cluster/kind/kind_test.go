@@ -332,22 +332,32 @@ func TestExecTellsItsOwnFailure(t *testing.T) {
 		"docker: gone":        `echo "Error response from daemon: No such container: c1" >&2; exit 1`,
 		"docker: stopped":     `echo "Error response from daemon: container c1 is not running" >&2; exit 1`,
 		"docker: no daemon":   `echo "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?" >&2; exit 1`,
-		"docker: daemon died": `[ "$3" = c1 ] || exit 1; exit 255`,
+		"docker: daemon died": `case "$*" in *probe*) exit 255;; *) echo "Cannot connect to the Docker daemon" >&2; exit 1; esac`,
 		"podman: gone":        `echo 'Error: no container with name or ID "c1" found: no such container' >&2; exit 125`,
 		"nerdctl: gone":       `echo 'time="2026-01-01T00:00:00Z" level=fatal msg="no such container c1"' >&2; exit 1`,
 		"ended with its node": `case "$*" in *probe*) exit 137;; *) echo "Error response from daemon: container is not running" >&2; exit 1; esac`,
 		"killed itself":       `kill -9 $$`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			fakeEngine(t, map[string]string{"docker": answering + script})
-			n := &node{engine: newProvider(t).engine, id: "c1", name: "n"}
+			engineName, _, found := strings.Cut(name, ": ")
+			if !found {
+				engineName = "docker"
+			}
+			fakeEngine(t, map[string]string{engineName: script})
+			n := &node{engine: &engine{Engine{Name: engineName}}, id: "c1", name: "n"}
 			_, err := n.Exec(t.Context(), cluster.Cmd{Argv: []string{"probe"}})
 			if exit := (*cluster.ExitError)(nil); err == nil || errors.As(err, &exit) {
 				t.Errorf("%#v", err)
 			}
 		})
 	}
-	for _, code := range []int{1, 125, 137, 255} {
+	for _, env := range []string{"HOME", ""} {
+		n := &node{engine: &engine{Engine{Name: "docker"}}, id: "c1", name: "n"}
+		if _, err := n.Exec(t.Context(), cluster.Cmd{Argv: []string{"true"}, Env: []string{env}}); err == nil {
+			t.Errorf("%q passes as a variable and its value", env)
+		}
+	}
+	for _, code := range []int{1, 125, 126, 127, 137, 255} {
 		fakeEngine(t, map[string]string{"docker": answering + fmt.Sprintf(`case "$*" in *probe*) echo no >&2; exit %d; esac`, code)})
 		n := &node{engine: newProvider(t).engine, id: "c1", name: "n"}
 		_, err := n.Exec(t.Context(), cluster.Cmd{Argv: []string{"probe"}})

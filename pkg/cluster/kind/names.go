@@ -17,11 +17,8 @@ const nameMax = 40
 // ValidateName says whether a new cluster may be called so: a DNS-1123 label of at most 40 characters, since it becomes a
 // part of host names. The error wraps cluster.ErrBadName.
 func ValidateName(name string) error {
-	if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 {
-		return fmt.Errorf("%w %q: %s", cluster.ErrBadName, name, strings.Join(msgs, "; "))
-	}
-	if len(name) > nameMax {
-		return fmt.Errorf("%w %q: %d characters are more than %d", cluster.ErrBadName, name, len(name), nameMax)
+	if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 || len(name) > nameMax {
+		return badName(name)
 	}
 	return nil
 }
@@ -29,9 +26,14 @@ func ValidateName(name string) error {
 // validateExisting accepts every name that kind gives out, dots included.
 func validateExisting(name string) error {
 	if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 {
-		return fmt.Errorf("%w %q: %s", cluster.ErrBadName, name, strings.Join(msgs, "; "))
+		return badName(name)
 	}
 	return nil
+}
+
+func badName(name string) error {
+	return fmt.Errorf("%w %q: it must consist of lower-case letters, digits and \"-\", begin and end with a letter or a digit, "+
+		"and be no longer than %d characters (DNS-1123)", cluster.ErrBadName, name, nameMax)
 }
 
 // nodeNames are the names that kind gives to the containers of a cluster: control planes, workers, and the load

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os/exec"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,10 @@ func (n *node) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error
 		args = append(args, "-i")
 	}
 	for _, env := range cmd.Env {
+		if !strings.Contains(env, "=") {
+			// The engine's command line would take it for the name of a variable of this process to pass on.
+			return cluster.Result{}, fmt.Errorf("on node %s: %s: %q is not NAME=value", n.name, cmd, env)
+		}
 		args = append(args, "-e", env)
 	}
 	args = append(append(args, n.id), cmd.Argv...)
@@ -111,32 +116,39 @@ func (n *node) failed(cmd cluster.Cmd, err error) error {
 }
 
 // notTheCommand tells the failure of a command from a failure to reach it, which the engine's command line reports with
-// the same exit statuses. What it says on standard error when it fails itself is known; and a command ended by the end of
-// its container shows 137 or 255, so after these another command shows whether the node lives.
+// the same exit statuses. What it says on standard error when it fails itself is known; and a command that its dying node
+// took along, or could no longer start, shows one of a few statuses, after which another command tells whether the node
+// lives.
 func (n *node) notTheCommand(ctx context.Context, code int, stderr string) error {
-	said := strings.TrimSpace(stderr)
-	for _, own := range []string{
-		"Error response from daemon:", "Error: No such container", "Cannot connect to the Docker daemon", "error during connect", // docker
-		"Error: no container with name or ID", "Error: can only create exec sessions", "Error: cannot connect to Podman", // podman
-		"no such container", "cannot exec in a stopped container", // nerdctl
-	} {
-		if last := tail(said, 1); code != 0 && (strings.HasPrefix(said, own) || strings.HasPrefix(last, own) || n.isFatal(last, own)) {
-			return fmt.Errorf("%s can't run commands there: %s", n.engine.Name, said)
+	said := strings.Split(strings.TrimSpace(stderr), "\n")
+	for _, line := range []string{said[0], said[len(said)-1]} {
+		if n.engine.speaksOfItself(line) {
+			return fmt.Errorf("%s can't run commands there: %s", n.engine.Name, line)
 		}
 	}
-	if code != 137 && code != 255 {
-		return nil
-	}
-	// What the engine says of the container's state lags behind: only a command that runs there shows that it lives.
-	if _, err := n.engine.output(ctx, askTimeout, "exec", n.id, "true"); err != nil {
-		return fmt.Errorf("it ended with status %d, and its node runs no commands any more: %w", code, err)
+	switch code {
+	case 126, 127, 128, 137, 255:
+		// What the engine says of the container's state lags behind: only a command that runs there shows that it lives.
+		if _, err := n.engine.output(ctx, askTimeout, "exec", n.id, "true"); err != nil {
+			return fmt.Errorf("it ended with status %d, and its node runs no commands any more: %w", code, err)
+		}
 	}
 	return nil
 }
 
-// isFatal recognises nerdctl's way of failing, a line of a log.
-func (n *node) isFatal(line, message string) bool {
-	return strings.Contains(line, "level=fatal") && strings.Contains(line, message)
+// speaksOfItself recognises a line in which the engine's command line, and not the command that it was to run, says what
+// went wrong.
+func (e *engine) speaksOfItself(line string) bool {
+	var own []string
+	switch e.Name {
+	case "docker":
+		own = []string{"Error response from daemon: ", "Error: No such container", "Cannot connect to the Docker daemon", "error during connect: "}
+	case "podman":
+		own = []string{"Error: no container with ", "Error: can only create exec sessions ", "Error: cannot connect to Podman", "Error: unable to connect to Podman"}
+	default:
+		return strings.HasPrefix(line, "time=") && strings.Contains(line, "level=fatal")
+	}
+	return slices.ContainsFunc(own, func(prefix string) bool { return strings.HasPrefix(line, prefix) })
 }
 
 func lastBytes(s string, n int) string {
