@@ -159,17 +159,18 @@ func stopKubeletStep(t Target) plan.Step {
 	}
 }
 
-// grace is how long a component may take to end by itself. etcd closes its files well within it; an API server would wait for
-// its long-running requests much longer than is worth waiting for.
+// grace is how long etcd may take to end by itself. It closes its files well within it, once no API server keeps it busy.
 const grace = 5 * time.Second
 
 func stopControlPlaneStep(t Target) plan.Step {
-	names := "^(" + strings.Join(controlplane.Components(), "|") + ")$"
+	clients := "^(" + strings.Join([]string{controlplane.APIServer, controlplane.ControllerManager, controlplane.Scheduler}, "|") + ")$"
 	var commands []plan.Command
 	for _, m := range t.Members {
-		commands = append(commands,
-			plan.Command{On: m.Name, Argv: []string{"crictl", "ps", "-q", "--name", names},
-				PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "stop", "--timeout", strconv.Itoa(int(grace.Seconds()))}},
+		stop := func(name string, grace time.Duration) plan.Command {
+			return plan.Command{On: m.Name, Argv: []string{"crictl", "ps", "-q", "--name", name},
+				PipeTo: []string{"xargs", "-r", "crictl", "stop", "--timeout", strconv.Itoa(int(grace.Seconds()))}}
+		}
+		commands = append(commands, stop(clients, 0), stop("^etcd$", grace),
 			plan.Command{On: m.Name, Argv: []string{"crictl", "pods", "-q", "--label", "tier=control-plane"},
 				PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "stopp"}})
 	}
@@ -178,8 +179,9 @@ func stopControlPlaneStep(t Target) plan.Step {
 		Phase: plan.Recover,
 		Title: "Stop etcd and everything that remembers what it said",
 		Why: "The API server holds a cache of etcd and serves lists from it; controller manager and scheduler hold caches of the API server. If any of " +
-			"them lives on across the restore, it goes on believing what etcd no longer says. etcd is stopped with a signal that it can act on, so that the " +
-			"old data directory is closed cleanly: `crictl stopp` alone would kill it.",
+			"them lives on across the restore, it goes on believing what etcd no longer says. These three keep nothing on disk and are ended at once; an API server that " +
+			"is asked nicely waits for its watchers. etcd is then stopped with a signal that it can act on, so that the old data directory is closed cleanly: " +
+			"`crictl stopp` alone would kill it.",
 		Commands: commands,
 		Expect:   "`crictl ps` lists no etcd, kube-apiserver, kube-controller-manager or kube-scheduler. The workload's containers still run.",
 		Do: func(ctx context.Context) error {

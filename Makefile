@@ -1,0 +1,72 @@
+# The two that matter: `make drill` proves a recovery, `make test` runs every test.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# Kubernetes version of the node image that is built here when no published one can be had.
+KUBERNETES ?= v1.37.2
+# Arguments for `make drill`, for example: make drill ARGS="--procedure manifest-edit"
+ARGS       ?=
+# Where test reports go.
+REPORTS    ?= $(CURDIR)/reports
+# Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
+LABELS     ?=
+
+NODEIMAGE = go -C hack/nodeimage run . ensure --kubernetes $(KUBERNETES)
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/drill
+	@mkdir -p bin
+	go build -buildvcs=auto -o bin/drill ./drill
+
+.PHONY: drill
+drill: engine build ## Prove a recovery on a kind cluster made for it; brings up all that is missing
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" bin/drill run deployment-loss $(ARGS)
+
+.PHONY: test
+test: test-unit e2e ## Run every test; brings up all that is missing
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no container engine
+	go vet ./...
+	go vet -tags e2e ./...
+	go test ./...
+	go -C hack/nodeimage vet ./...
+	go -C hack/nodeimage test ./...
+
+.PHONY: e2e
+e2e: engine build ## Run the tests on real kind clusters
+	@mkdir -p '$(REPORTS)'
+	@image="$$($(NODEIMAGE))" && export DRILL_NODE_IMAGE="$$image" && \
+	  go test -tags e2e -count=1 -timeout 30m ./pkg/cluster/kind && \
+	  go test -tags e2e -count=1 -timeout 60m ./e2e -v \
+	    -ginkgo.label-filter='$(LABELS)' -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.no-color
+
+.PHONY: engine
+engine: ## Make sure that a container engine answers; installs one on Debian and Ubuntu
+	@hack/engine/up >/dev/null
+
+.PHONY: engine-stop
+engine-stop: ## Stop the container engine, if it was started by this project
+	@hack/engine/down
+
+.PHONY: node-image
+node-image: engine ## Make sure that there is a node image, and print its name
+	@$(NODEIMAGE)
+
+.PHONY: lint
+lint: ## Run the linters
+	go tool -modfile=hack/tools/go.mod golangci-lint run ./...
+	go -C hack/nodeimage tool -modfile='$(CURDIR)/hack/tools/go.mod' golangci-lint run --config '$(CURDIR)/.golangci.yaml' ./...
+
+.PHONY: generate
+generate: build ## Write the generated documentation
+	bin/drill list -o json | go run ./hack/docs > docs/reference.md
+
+.PHONY: clean
+clean: ## Remove what was built here; images and caches go with `go -C hack/nodeimage run . clean`
+	rm -rf bin reports
