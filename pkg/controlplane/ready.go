@@ -120,9 +120,9 @@ func look(ctx context.Context, n cluster.Node, url string) (string, error) {
 	var exit *cluster.ExitError
 	switch {
 	case errors.As(err, &exit):
-		// What curl complains about tells more than the command; without output, something else was wrong.
-		if said := strings.TrimSpace(exit.Output); said != "" {
-			return said, nil
+		// What curl complains about tells more than the command; when it is not curl that complains, something else is wrong.
+		if i := strings.Index(exit.Output, "curl: ("); i >= 0 {
+			return strings.TrimSpace(exit.Output[i:]), nil
 		}
 		return "", err
 	case err != nil:

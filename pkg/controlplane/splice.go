@@ -77,7 +77,7 @@ func closing(text []byte, quote byte) int {
 		switch c := text[i]; {
 		case c == '\n' || c == '\r':
 			return 0
-		case c == '\\' && quote == '"':
+		case c == '\\' && quote == '"' && i+1 < len(text) && text[i+1] != '\n' && text[i+1] != '\r':
 			i++
 		case c == quote && quote == '\'' && i+1 < len(text) && text[i+1] == quote:
 			i++

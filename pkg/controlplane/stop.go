@@ -16,8 +16,10 @@ import (
 // StopPods stops the static pods of the components (see Components) on the node, all at the same time, and makes sure that
 // no container of them runs any more. The kubelet must have been stopped before, or it would start them again.
 //
-// Each container is first asked to end and given the time grace, so that etcd closes its data directory properly: `crictl stopp`
-// alone ends containers with SIGKILL. A component that doesn't run is no error, since afterwards it doesn't run.
+// etcd is asked to end and given the time grace, so that it closes its data directory properly: `crictl stopp` alone ends
+// containers with SIGKILL. The others keep nothing on disk and are ended at once: an API server that is asked lets its
+// watchers go on, keeps etcd from ending, and takes all the time that it is given. A component that doesn't run
+// is no error, since afterwards it doesn't run.
 func StopPods(ctx context.Context, n cluster.Node, components []string, grace time.Duration) error {
 	if unknown := slices.DeleteFunc(slices.Clone(components), func(c string) bool { return slices.Contains(Components(), c) }); len(unknown) > 0 {
 		return fmt.Errorf("stop static pods: unknown component %q; there are: %s", unknown[0], strings.Join(Components(), ", "))
@@ -94,7 +96,7 @@ func runningContainers(ctx context.Context, n cluster.Node) ([]Container, error)
 }
 
 func stopPod(ctx context.Context, n cluster.Node, p staticPod, grace time.Duration) error {
-	if len(p.containers) > 0 {
+	if p.component == Etcd && len(p.containers) > 0 {
 		// crictl takes whole seconds, and 0 means SIGKILL at once.
 		seconds := int64((grace + time.Second - 1) / time.Second)
 		argv := append([]string{"crictl", "stop", "--timeout", strconv.FormatInt(seconds, 10)}, p.containers...)

@@ -1,0 +1,395 @@
+package controlplane_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+)
+
+// scripted is a node on which every command has a prepared answer: for what goes wrong on a real one too seldom to wait for,
+// and to see which commands are run. What works is shown on a real node, by the end-to-end tests.
+type scripted struct {
+	t testing.TB
+	// answer says what a command prints, and its exit status; -1 means that it is not known whether it ran.
+	answer func(argv string) (string, int)
+
+	mu    sync.Mutex
+	ran   []string
+	files map[string][]byte
+	modes map[string]fs.FileMode
+}
+
+var errLost = errors.New("connection lost")
+
+func newScripted(t testing.TB, answer func(argv string) (string, int)) *scripted {
+	return &scripted{t: t, answer: answer, files: map[string][]byte{}, modes: map[string]fs.FileMode{}}
+}
+
+func (*scripted) Name() string       { return "cp-a" }
+func (*scripted) Role() cluster.Role { return cluster.ControlPlane }
+func (*scripted) Address() string    { return "172.18.0.3" }
+
+func (s *scripted) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return cluster.Result{}, err
+	}
+	s.mu.Lock()
+	s.ran = append(s.ran, strings.Join(cmd.Argv, " "))
+	out, code := s.answer(strings.Join(cmd.Argv, " "))
+	s.mu.Unlock()
+	switch code {
+	case 0:
+		return cluster.Result{Stdout: []byte(out)}, nil
+	case -1:
+		return cluster.Result{}, errLost
+	default:
+		return cluster.Result{}, &cluster.ExitError{Node: s.Name(), Cmd: cmd, Code: code, Output: out}
+	}
+}
+
+func (s *scripted) ReadFile(_ context.Context, name string) ([]byte, error) {
+	b, ok := s.files[name]
+	if !ok {
+		return nil, fmt.Errorf("read %s: %w", name, fs.ErrNotExist)
+	}
+	return b, nil
+}
+
+func (s *scripted) WriteFile(_ context.Context, name string, mode fs.FileMode, r io.Reader) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	s.files[name], s.modes[name] = b, mode
+	return nil
+}
+
+func TestContainers(t *testing.T) {
+	n := newScripted(t, func(argv string) (string, int) {
+		if strings.HasPrefix(argv, "crictl ps") {
+			return string(golden(t, "crictl-ps.json")), 0
+		}
+		return string(golden(t, "crictl-inspect.json")), 0
+	})
+	list, err := controlplane.Containers(t.Context(), n, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 3 || len(n.ran) != 2 || n.ran[0] != "crictl ps --output json --all" {
+		t.Fatalf("%d containers by %q", len(list), n.ran)
+	}
+	now, before, etcd := list[0], list[1], list[2]
+	at := func(s string) time.Time {
+		v, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if now.Name != "kube-scheduler" || now.State != controlplane.ContainerRunning || now.Attempt != 1 ||
+		!now.StartedAt.Equal(at("2026-11-23T04:46:38.773919765Z")) || !now.FinishedAt.IsZero() {
+		t.Errorf("the running one: %+v", now)
+	}
+	if before.State != controlplane.ContainerExited || before.Reason != "Completed" || before.ExitCode != 0 ||
+		!before.FinishedAt.Equal(at("2026-11-23T04:46:38.373217213Z")) || before.SandboxID != now.SandboxID {
+		t.Errorf("the exited one: %+v", before)
+	}
+	if etcd.PodName != "etcd-cp-a" || etcd.PodNamespace != "kube-system" || etcd.PodUID != "b5a4aa6489dee89b6ed3460a10a1af2d" ||
+		etcd.Image != "registry.k8s.io/etcd:3.7.0-0" || !etcd.CreatedAt.Equal(at("2026-11-23T04:45:53.447959385Z")) ||
+		etcd.Mounts[0] != (controlplane.Mount{HostPath: "/var/lib/etcd", ContainerPath: "/var/lib/etcd"}) {
+		t.Errorf("etcd: %+v", etcd)
+	}
+}
+
+// TestContainersForms: one container is printed as an object and not as an array, older versions print one object after the other,
+// and none is an empty list.
+func TestContainersForms(t *testing.T) {
+	one := func(id string) string {
+		return fmt.Sprintf(`{"id":%q,"podSandboxId":"s","metadata":{"name":"c","attempt":3},"state":"CONTAINER_RUNNING","createdAt":"1795409198620034078","labels":{}}`, id)
+	}
+	status := func(id string) string {
+		return fmt.Sprintf(`{"status":{"id":%q,"state":"CONTAINER_EXITED","exitCode":137,"startedAt":"2026-11-23T05:00:00.5+01:00"}}`+"\n", id)
+	}
+	for name, c := range map[string]struct {
+		ps, inspect string
+		count       int
+		bad         bool
+	}{
+		"none":           {`{"containers":[]}`, "", 0, false},
+		"one":            {`{"containers":[` + one("a") + `]}`, status("a"), 1, false},
+		"two in a row":   {`{"containers":[` + one("a") + "," + one("b") + `]}`, status("a") + status("b"), 2, false},
+		"two in a list":  {`{"containers":[` + one("a") + "," + one("b") + `]}`, "[" + status("b") + "," + status("a") + "]", 2, false},
+		"one is missing": {`{"containers":[` + one("a") + "," + one("b") + `]}`, status("a"), 0, true},
+		"no JSON":        {`oops`, "", 0, true},
+		"bad time":       {strings.Replace(`{"containers":[`+one("a")+`]}`, "1795409198620034078", "yesterday", 1), "", 0, true},
+		"no status":      {`{"containers":[` + one("a") + `]}`, "oops", 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newScripted(t, func(argv string) (string, int) {
+				if strings.HasPrefix(argv, "crictl ps") {
+					return c.ps, 0
+				}
+				return c.inspect, 0
+			})
+			list, err := controlplane.Containers(t.Context(), n, false)
+			if (err != nil) != c.bad || len(list) != c.count {
+				t.Fatalf("%+v, %v", list, err)
+			}
+			for _, got := range list {
+				if got.ExitCode != 137 || got.State != controlplane.ContainerExited || got.StartedAt.UTC().Hour() != 4 || got.Attempt != 3 {
+					t.Errorf("%+v", got)
+				}
+			}
+		})
+	}
+}
+
+func TestContainersGoingAway(t *testing.T) {
+	inspections := 0
+	n := newScripted(t, func(argv string) (string, int) {
+		if strings.HasPrefix(argv, "crictl ps") {
+			return string(golden(t, "crictl-ps.json")), 0
+		}
+		if inspections++; inspections == 1 {
+			return "container not found", 1
+		}
+		return string(golden(t, "crictl-inspect.json")), 0
+	})
+	if list, err := controlplane.Containers(t.Context(), n, false); err != nil || len(list) != 3 {
+		t.Errorf("one that went away once: %v, %v", list, err)
+	}
+	inspections = -100
+	n.answer = func(argv string) (string, int) {
+		if strings.HasPrefix(argv, "crictl ps") {
+			return string(golden(t, "crictl-ps.json")), 0
+		}
+		return "the runtime is gone", 1
+	}
+	if _, err := controlplane.Containers(t.Context(), n, false); err == nil || !strings.Contains(err.Error(), "the runtime is gone") {
+		t.Errorf("a runtime that always fails: %v", err)
+	}
+	n.answer = func(string) (string, int) { return "", -1 }
+	if _, err := controlplane.Containers(t.Context(), n, false); !errors.Is(err, errLost) {
+		t.Errorf("a lost connection: %v", err)
+	}
+}
+
+func TestSandboxes(t *testing.T) {
+	n := newScripted(t, func(string) (string, int) { return string(golden(t, "crictl-pods.json")), 0 })
+	list, err := controlplane.Sandboxes(t.Context(), n)
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	if s := list[2]; s.PodName != "etcd-cp-a" || s.State != controlplane.SandboxReady || s.Labels["component"] != "etcd" || s.CreatedAt.Year() != 2026 {
+		t.Errorf("%+v", s)
+	}
+	n.answer = func(string) (string, int) { return "oops", 0 }
+	if _, err := controlplane.Sandboxes(t.Context(), n); err == nil {
+		t.Error("no JSON: no error")
+	}
+}
+
+func TestStopPods(t *testing.T) {
+	const ready, none = "crictl-pods.json", `{"containers":[]}`
+	running := string(golden(t, "crictl-ps.json"))
+	script := func(afterwards string, failing string) *scripted {
+		lists := 0
+		return newScripted(t, func(argv string) (string, int) {
+			switch {
+			case failing != "" && strings.HasPrefix(argv, failing):
+				return "no such thing", 1
+			case strings.HasPrefix(argv, "crictl pods"):
+				return string(golden(t, ready)), 0
+			case strings.HasPrefix(argv, "crictl ps"):
+				if lists++; lists > 1 {
+					return afterwards, 0
+				}
+				return running, 0
+			}
+			return "", 0
+		})
+	}
+	t.Run("etcd is asked, the others are not", func(t *testing.T) {
+		n := script(none, "")
+		if err := controlplane.StopPods(t.Context(), n, []string{controlplane.Etcd, controlplane.Scheduler}, 1500*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		var asked, stopped []string
+		for _, argv := range n.ran {
+			if strings.HasPrefix(argv, "crictl stop ") {
+				asked = append(asked, argv)
+			}
+			if strings.HasPrefix(argv, "crictl stopp ") {
+				stopped = append(stopped, argv)
+			}
+		}
+		if len(asked) != 1 || asked[0] != "crictl stop --timeout 2 4b0b75e4226a1792d128627972de8ddbba6d3838d07788cb5eb31438b99f76d5" || len(stopped) != 2 {
+			t.Errorf("asked %q, stopped %q", asked, stopped)
+		}
+	})
+	t.Run("it runs again", func(t *testing.T) {
+		err := controlplane.StopPods(t.Context(), script(running, ""), []string{controlplane.Etcd}, 0)
+		if err == nil || !strings.Contains(err.Error(), "is the kubelet stopped?") {
+			t.Error(err)
+		}
+	})
+	for _, failing := range []string{"crictl pods", "crictl ps", "crictl stop ", "crictl stopp "} {
+		t.Run(failing+" fails", func(t *testing.T) {
+			err := controlplane.StopPods(t.Context(), script(none, failing), []string{controlplane.Etcd}, time.Second)
+			var exit *cluster.ExitError
+			if !errors.As(err, &exit) {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("unknown component", func(t *testing.T) {
+		n := script(none, "")
+		if err := controlplane.StopPods(t.Context(), n, []string{"nginx"}, 0); err == nil || len(n.ran) > 0 {
+			t.Errorf("%v after %q", err, n.ran)
+		}
+		if err := controlplane.StopPods(t.Context(), n, controlplane.Components(), -1); err == nil || len(n.ran) > 0 {
+			t.Errorf("%v after %q", err, n.ran)
+		}
+	})
+}
+
+func TestKubelet(t *testing.T) {
+	said, code := "ActiveState=active\nSubState=running\nActiveEnterTimestamp=Mon 2026-11-23 04:41:46.035117 UTC\n", 0
+	n := newScripted(t, func(string) (string, int) { return said, code })
+	at, err := controlplane.KubeletStartedAt(t.Context(), n)
+	if err != nil || !at.Equal(time.Date(2026, 11, 23, 4, 41, 46, 35117000, time.UTC)) {
+		t.Errorf("%v, %v", at, err)
+	}
+	for _, said = range []string{
+		"ActiveState=activating\nSubState=auto-restart\nActiveEnterTimestamp=Mon 2026-11-23 04:41:46.035117 UTC\n",
+		"ActiveState=inactive\nSubState=dead\nActiveEnterTimestamp=\n",
+		"ActiveState=active\nSubState=running\nActiveEnterTimestamp=soon\n",
+		"",
+	} {
+		if at, err := controlplane.KubeletStartedAt(t.Context(), n); err == nil {
+			t.Errorf("%q: %v", said, at)
+		}
+	}
+	said, code = "System has not been booted with systemd", 1
+	if _, err := controlplane.KubeletStartedAt(t.Context(), n); err == nil || !strings.Contains(err.Error(), said) {
+		t.Error(err)
+	}
+	if err := controlplane.StopKubelet(t.Context(), n); err == nil {
+		t.Error("stop: no error")
+	}
+	if err := controlplane.StartKubelet(t.Context(), n); err == nil {
+		t.Error("start: no error")
+	}
+}
+
+func TestInstallAndBackup(t *testing.T) {
+	old, fresh := golden(t, "etcd-v1.36.yaml"), golden(t, "etcd-v1.37.yaml")
+	file := path.Join(controlplane.ManifestDir, "etcd.yaml")
+	n := newScripted(t, func(string) (string, int) { return "", 0 })
+	n.files[file] = old
+
+	if err := controlplane.InstallManifest(t.Context(), n, "etcd.yaml", fresh); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(n.files[file], fresh) || n.modes[file] != 0o600 {
+		t.Errorf("mode %04o, %d bytes", n.modes[file], len(n.files[file]))
+	}
+	kept := ""
+	for name, content := range n.files {
+		if bytes.Equal(content, old) {
+			kept = name
+		}
+	}
+	if path.Dir(kept) != controlplane.BackupDir || n.modes[kept] != 0o600 {
+		t.Errorf("kept as %q with mode %04o", kept, n.modes[kept])
+	}
+
+	n.files[file] = old
+	again, err := controlplane.BackupManifest(t.Context(), n, "etcd.yaml", controlplane.BackupDir)
+	if err != nil || again != kept {
+		t.Errorf("a second copy: %q, %v; want %q", again, err, kept)
+	}
+	n.files[kept] = []byte("somebody else's")
+	if _, err := controlplane.BackupManifest(t.Context(), n, "etcd.yaml", controlplane.BackupDir); err == nil || string(n.files[kept]) != "somebody else's" {
+		t.Errorf("an occupied name: %v", err)
+	}
+	if err := controlplane.InstallManifest(t.Context(), n, "etcd.yaml", fresh); err == nil || !bytes.Equal(n.files[file], old) {
+		t.Errorf("installed without a copy of what was there: %v", err)
+	}
+	for _, dir := range []string{controlplane.ManifestDir, controlplane.ManifestDir + "/old", "relative", "/"} {
+		if _, err := controlplane.BackupManifest(t.Context(), n, "etcd.yaml", dir); err == nil {
+			t.Errorf("copy into %s: no error", dir)
+		}
+	}
+	if _, err := controlplane.BackupManifest(t.Context(), n, "gone.yaml", "/root/x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no manifest: %v", err)
+	}
+	if err := controlplane.InstallManifest(t.Context(), n, "new.yaml", fresh); err != nil {
+		t.Errorf("where there was none: %v", err)
+	}
+	before := len(n.files)
+	for name, content := range map[string][]byte{".etcd.yaml": fresh, "../etcd.yaml": fresh, "": fresh, "etcd.yaml": []byte("kind: Node")} {
+		if err := controlplane.InstallManifest(t.Context(), n, name, content); err == nil {
+			t.Errorf("install %q: no error", name)
+		}
+	}
+	if len(n.files) != before {
+		t.Error("refused, but written")
+	}
+}
+
+func TestWaitReady(t *testing.T) {
+	looks := 0
+	answers := []string{"", "etcd starting\n503", "ok\n200"}
+	n := newScripted(t, func(argv string) (string, int) {
+		switch {
+		case strings.HasPrefix(argv, "crictl ps"):
+			return "abc", 0
+		case strings.HasPrefix(argv, "crictl logs"):
+			return "panic: no space left", 0
+		case !strings.HasPrefix(argv, "curl ") || !strings.HasSuffix(argv, " http://127.0.0.1:2381/readyz"):
+			t.Errorf("unexpected: %s", argv)
+		}
+		a := answers[min(looks, len(answers)-1)]
+		looks++
+		if a == "" {
+			return "000\ncurl: (7) Failed to connect", 7
+		}
+		return a, 0
+	})
+	n.files[path.Join(controlplane.ManifestDir, "etcd.yaml")] = golden(t, "etcd-v1.37.yaml")
+	if err := controlplane.WaitReady(t.Context(), n, controlplane.Etcd, time.Millisecond); err != nil || looks != 3 {
+		t.Errorf("%v after %d looks", err, looks)
+	}
+
+	for _, c := range []struct{ answer, says string }{{"", "curl: (7)"}, {"etcd starting\n503", "status 503: etcd starting"}} {
+		answers = []string{c.answer}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := controlplane.WaitReady(ctx, n, controlplane.Etcd, 5*time.Millisecond)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "no space left") {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := controlplane.WaitReady(t.Context(), n, controlplane.Etcd, 0); err == nil {
+		t.Error("no interval: no error")
+	}
+	if err := controlplane.WaitReady(t.Context(), n, controlplane.Scheduler, time.Second); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no manifest: %v", err)
+	}
+	n.answer = func(string) (string, int) { return "", 0 }
+	if _, err := controlplane.Log(t.Context(), n, controlplane.Etcd, 1); err == nil || !strings.Contains(err.Error(), "no container") {
+		t.Errorf("log of what doesn't run: %v", err)
+	}
+}
