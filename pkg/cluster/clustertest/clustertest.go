@@ -1,5 +1,7 @@
 // Package clustertest is the one suite that every adapter of package cluster passes: a test for each sentence of the
 // contracts.
+//
+// Nodes are expected to be Linux machines with the usual tools (coreutils, findutils, procps), as a node of Kubernetes is.
 package clustertest
 
 import (
@@ -20,11 +22,10 @@ import (
 	"testing/iotest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 )
