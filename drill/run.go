@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -153,10 +154,10 @@ func run(ctx context.Context, o runOptions) error {
 
 // runAll runs the scenarios one after the other, until one is interrupted.
 func runAll(ctx context.Context, o runOptions, view *term.View) (report.Document, error) {
-	var activity *term.Activity
+	var activity atomic.Pointer[term.Activity] // kind tells of its progress from a goroutine of its own
 	provider, err := o.app.provider(ctx, func(line string) {
-		if activity != nil {
-			activity.Update(line)
+		if a := activity.Load(); a != nil {
+			a.Update(line)
 		}
 	})
 	if err != nil {
@@ -184,21 +185,16 @@ type lease struct {
 	provider *kind.Provider
 	view     *term.View
 	// activity is where the provider's progress is shown while there is one.
-	activity **term.Activity
+	activity *atomic.Pointer[term.Activity]
 }
 
-// run gets the cluster, runs the job on it, and gives the cluster back.
+// run gets the cluster, runs the job on it, and gives the cluster back. The error is for what makes the whole command senseless.
 func (l lease) run(ctx context.Context) (report.Run, error) {
-	c, err := l.take(ctx)
-	if err != nil {
-		return report.Run{}, err
-	}
 	o := l.options
 	job := runner.Job{
 		ID:            runner.NewID(time.Now()),
 		Scenario:      l.scenario,
 		Procedure:     o.procedure,
-		Cluster:       c,
 		StateDir:      o.app.StateDir,
 		Worker:        o.app.Worker,
 		BumpRevision:  o.bump,
@@ -206,22 +202,50 @@ func (l lease) run(ctx context.Context) (report.Run, error) {
 		Literal:       o.literal,
 		Keep:          o.keep,
 		Disposable:    o.cluster == "" && !o.keep,
-		Observers:     []plan.Observer{l.view},
 	}
+	// The verdict is what a person should see last, so it is shown when the cluster has been given back.
+	var verdict plan.Event
+	job.Observers = []plan.Observer{plan.ObserverFunc(func(e plan.Event) {
+		if _, last := e.(plan.RunFinished); last {
+			verdict = e
+			return
+		}
+		l.view.Observe(e)
+	})}
+	defer func() {
+		if verdict != nil {
+			l.view.Observe(verdict)
+		}
+	}()
 	if o.reportDir != "" {
 		job.EvidenceDir = filepath.Join(o.reportDir, "evidence", job.ID)
 	}
+	began := time.Now()
+	c, info, err := l.take(ctx)
+	switch {
+	case err != nil && isUsage(err):
+		return report.Run{}, err
+	case err != nil:
+		return job.CouldNotBegin(ctx, began, info, err), nil
+	}
+	job.Cluster = c
 	r, err := job.Run(ctx)
 	if err != nil {
 		l.view.Say("Warning: " + err.Error())
 	}
-	return r, l.giveBack(ctx, c)
+	if err := l.giveBack(ctx, c); err != nil {
+		l.view.Say("Warning: " + err.Error())
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	return r, nil
 }
 
-// take attaches to the cluster that was named, or makes one.
-func (l lease) take(ctx context.Context) (cluster.Cluster, error) {
-	if l.options.cluster != "" {
-		return l.provider.Attach(ctx, l.options.cluster)
+// take attaches to the cluster that was named, or makes one. It says which one that is even when it fails.
+func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, error) {
+	info := plan.ClusterInfo{Provider: kind.Name, Name: l.options.cluster}
+	if info.Name != "" {
+		c, err := l.provider.Attach(ctx, info.Name)
+		return c, info, err
 	}
 	image := l.options.image
 	if image == "" {
@@ -229,22 +253,21 @@ func (l lease) take(ctx context.Context) (cluster.Cluster, error) {
 	}
 	image, err := l.provider.ResolveImage(ctx, image)
 	if err != nil {
-		return nil, err
+		return nil, info, err
 	}
-	name := "drill-" + runner.Letters()
-	nodes := l.options.nodes
-	if nodes == 0 {
-		nodes = l.scenario.Nodes
+	info.Name, info.Nodes = "drill-"+runner.Letters(), l.options.nodes
+	if info.Nodes == 0 {
+		info.Nodes = l.scenario.Nodes
 	}
-	activity := l.view.Activity("create cluster " + name)
-	*l.activity = activity
-	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: name, ControlPlanes: nodes, Image: image})
-	*l.activity = nil
+	activity := l.view.Activity("create cluster " + info.Name)
+	l.activity.Store(activity)
+	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: info.Name, ControlPlanes: info.Nodes, Image: image})
+	l.activity.Store(nil)
 	activity.Done(err)
 	if err != nil {
-		return nil, fmt.Errorf("creating cluster %s: %w", name, err)
+		return nil, info, fmt.Errorf("creating cluster %s: %w", info.Name, err)
 	}
-	return c, nil
+	return c, info, nil
 }
 
 // deleteTimeout bounds the deletion of a cluster. It happens after an interruption too, so it can't have the run's context.

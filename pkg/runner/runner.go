@@ -70,11 +70,11 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 	began := time.Now()
 	dir := Dir(j.StateDir, j.ID)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return j.broken(ctx, began, fmt.Errorf("making the run's folder: %w", err)), nil
+		return j.CouldNotBegin(ctx, began, j.clusterInfo(), fmt.Errorf("making the run's folder: %w", err)), nil
 	}
 	p, err := j.plan(ctx, dir)
 	if err != nil {
-		run := j.broken(ctx, began, err)
+		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 		return run, keep(dir, run)
 	}
 	evidence := j.EvidenceDir
@@ -93,7 +93,7 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 		options.Typist = stage.Typist{Cluster: j.Cluster}
 	}
 	if _, err := engine.Run(ctx, p, options); err != nil {
-		run := j.broken(ctx, began, err)
+		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 		return run, keep(dir, run)
 	}
 	run := builder.Run()
@@ -115,21 +115,23 @@ func (j Job) plan(ctx context.Context, dir string) (plan.Plan, error) {
 	return scenarios.Plan(j.Scenario, j.Procedure, s), nil
 }
 
-// broken tells everybody of a run that could not begin, and returns its report.
-func (j Job) broken(ctx context.Context, began time.Time, err error) report.Run {
+// CouldNotBegin tells everybody of a run that could not begin for the reason given, and returns its report: broken, or interrupted if
+// ctx has ended. The cluster is described as far as it is known.
+func (j Job) CouldNotBegin(ctx context.Context, began time.Time, c plan.ClusterInfo, err error) report.Run {
 	var b report.Builder
 	verdict := plan.VerdictBroken
 	if ctx.Err() != nil {
 		verdict = plan.VerdictInterrupted
 	}
 	for _, o := range append([]plan.Observer{&b}, j.Observers...) {
-		o.Observe(plan.RunStarted{At: began, ID: j.ID, Plan: plan.Plan{
-			Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry,
-			Cluster: plan.ClusterInfo{Provider: j.Cluster.Provider(), Name: j.Cluster.Name(), Nodes: len(j.Cluster.Nodes())},
-		}})
+		o.Observe(plan.RunStarted{At: began, ID: j.ID, Plan: plan.Plan{Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry, Cluster: c}})
 		o.Observe(plan.RunFinished{At: time.Now(), Verdict: verdict, Reason: err.Error(), Elapsed: time.Since(began)})
 	}
 	return b.Run()
+}
+
+func (j Job) clusterInfo() plan.ClusterInfo {
+	return plan.ClusterInfo{Provider: j.Cluster.Provider(), Name: j.Cluster.Name(), Nodes: len(j.Cluster.Nodes())}
 }
 
 // keep writes the report to the run's folder.

@@ -1,0 +1,101 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
+	"github.com/onsi/gomega/gexec"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/report"
+)
+
+// drill starts the binary in a process group of its own, as a shell does.
+func drill(args ...string) *gexec.Session {
+	GinkgoHelper()
+	cmd := exec.Command(shared.binary, args...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+shared.stateHome, "KUBECONFIG="+filepath.Join(shared.stateHome, "untouched"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s, err := gexec.Start(cmd, GinkgoWriter, GinkgoWriter)
+	Expect(err).NotTo(HaveOccurred())
+	return s
+}
+
+// document reads what the session printed as a report.
+func document(s *gexec.Session) report.Document {
+	GinkgoHelper()
+	var doc report.Document
+	dec := json.NewDecoder(bytes.NewReader(s.Out.Contents()))
+	dec.DisallowUnknownFields()
+	Expect(dec.Decode(&doc)).To(Succeed(), "standard output: %s", s.Out.Contents())
+	Expect(dec.More()).To(BeFalse(), "standard output holds the document alone")
+	return doc
+}
+
+// clusters are the names of those that drill knows to be its own.
+func clusters(ctx SpecContext) []string {
+	GinkgoHelper()
+	infos, err := shared.provider.List(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	var names []string
+	for _, i := range infos {
+		if i.Ours {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+var _ = Describe("the command line", Label("cli"), func() {
+	It("runs a drill on a cluster of its own and reports it", func(ctx SpecContext) {
+		before := clusters(ctx)
+		dir := filepath.Join(GinkgoT().TempDir(), "report")
+		s := drill("run", "deployment-loss", "-o", "json", "--report-dir", dir)
+		Eventually(ctx, s).Should(gexec.Exit(0))
+
+		doc := document(s)
+		Expect(doc.Runs).To(HaveLen(1))
+		Expect(doc.Runs[0].Verdict).To(Equal(plan.VerdictPassed), doc.Runs[0].Reason)
+		Expect(doc.Runs[0].Warnings).To(BeEmpty())
+		for _, name := range []string{"report.json", "junit.xml", "metrics.prom"} {
+			Expect(filepath.Join(dir, name)).To(BeAnExistingFile())
+		}
+		Expect(clusters(ctx)).To(Equal(before), "the cluster of the run is gone")
+		Expect(filepath.Join(shared.stateHome, "untouched")).NotTo(BeAnExistingFile(), "the user's kubeconfig")
+	}, SpecTimeout(10*time.Minute))
+
+	DescribeTable("deletes its cluster when it is interrupted",
+		func(ctx SpecContext, moment string) {
+			before := clusters(ctx)
+			s := drill("run", "deployment-loss")
+			Eventually(ctx, s.Out).Should(gbytes.Say(moment))
+			// As a terminal does it: the whole group gets the signal.
+			Expect(syscall.Kill(-s.Command.Process.Pid, syscall.SIGINT)).To(Succeed())
+			Eventually(ctx, s).Should(gexec.Exit(130))
+			Expect(clusters(ctx)).To(Equal(before))
+		},
+		Entry("while the workload comes up", "ok .* create cluster", SpecTimeout(8*time.Minute)),
+		Entry("in the outage", "ok .* stop-control-plane", SpecTimeout(8*time.Minute)),
+		Entry("while it proves", "ok .* wait-kube-scheduler", SpecTimeout(8*time.Minute)),
+	)
+
+	It("deletes what there is of its cluster when it is interrupted while making it", func(ctx SpecContext) {
+		before := clusters(ctx)
+		s := drill("run", "deployment-loss", "-o", "json")
+		Eventually(ctx, func() []string { return clusters(ctx) }).WithPolling(100 * time.Millisecond).ShouldNot(Equal(before))
+		Expect(syscall.Kill(-s.Command.Process.Pid, syscall.SIGINT)).To(Succeed())
+		Eventually(ctx, s).Should(gexec.Exit(130))
+		Expect(document(s).Runs[0].Verdict).To(Equal(plan.VerdictInterrupted))
+		Expect(clusters(ctx)).To(Equal(before))
+	}, SpecTimeout(8*time.Minute))
+})

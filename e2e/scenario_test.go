@@ -1,0 +1,133 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/report"
+	"github.com/etcd-drill/drill/pkg/runner"
+	"github.com/etcd-drill/drill/pkg/stage"
+	"github.com/etcd-drill/drill/scenarios"
+)
+
+// play is one way to run a scenario, and what must come of it.
+type play struct {
+	scenario  scenarios.Scenario
+	procedure procedure.Procedure
+	literal   bool
+	verdict   plan.Verdict
+	// untrue are the checks that must fail, and open those that may: they depend on what the failure leaves behind.
+	untrue, open []string
+}
+
+// expect is the status that a check must have; "" when either will do.
+func (p play) expect(check string) plan.Status {
+	for _, name := range p.untrue {
+		if name == check {
+			return plan.StatusFailed
+		}
+	}
+	for _, name := range p.open {
+		if name == check {
+			return ""
+		}
+	}
+	return plan.StatusPassed
+}
+
+// follow makes a spec of each step and each check of the play, in order.
+func follow(p play, on func() cluster.Cluster) {
+	var l *live
+	BeforeAll(func() {
+		l = start(runner.Job{Scenario: p.scenario, Procedure: p.procedure, Literal: p.literal, Cluster: on()})
+	})
+	outline := scenarios.Plan(p.scenario, p.procedure, stage.Textbook("any", p.procedure, ""))
+	for _, s := range outline.Steps {
+		It(string(s.Phase)+": "+s.Title, func(ctx SpecContext) {
+			e := l.step(ctx, s.Name)
+			Expect(e.Err).NotTo(HaveOccurred())
+			Expect(e.Status).To(Equal(plan.StatusPassed))
+		}, SpecTimeout(6*time.Minute))
+	}
+	for _, c := range outline.Checks {
+		want := p.expect(c.Name)
+		It("check "+c.Name+" "+string(want), func(ctx SpecContext) {
+			e := l.check(ctx, c.Name)
+			GinkgoWriter.Println(e.Finding.Status, e.Finding.Detail)
+			if want != "" {
+				Expect(e.Finding.Status).To(Equal(want), "%+v", e.Finding)
+			}
+			if e.Finding.Status == plan.StatusFailed {
+				Expect(e.Finding.Detail).NotTo(BeEmpty())
+				Expect(e.Finding.Remedy).NotTo(BeEmpty())
+			}
+		}, SpecTimeout(3*time.Minute))
+	}
+	It("ends "+string(p.verdict), func(ctx SpecContext) {
+		r := l.run(ctx)
+		Expect(r.Verdict).To(Equal(p.verdict), r.Reason)
+		for _, name := range p.untrue {
+			Expect(r.Reason).To(ContainSubstring(name))
+		}
+		measured(r)
+	}, SpecTimeout(5*time.Minute))
+}
+
+// measured makes sure that the numbers of a run fit together.
+func measured(r report.Run) {
+	GinkgoHelper()
+	Expect(r.Snapshot).NotTo(BeNil())
+	Expect(r.Snapshot.Revision).To(BeNumerically(">", 0))
+	Expect(r.Loss.Revisions).NotTo(BeNil())
+	if r.Verdict != plan.VerdictPassed {
+		Expect(r.Outage.WorkSeconds).To(BeNil(), "a workload that never came back has no outage to measure")
+		return
+	}
+	for kind, seconds := range map[string]*float64{
+		"etcd": r.Outage.EtcdSeconds, "read": r.Outage.ReadSeconds, "write": r.Outage.WriteSeconds,
+		"work": r.Outage.WorkSeconds, "service": r.Outage.ServiceSeconds, "floor": r.Outage.FloorSeconds,
+	} {
+		Expect(seconds).NotTo(BeNil(), kind)
+		Expect(*seconds).To(BeNumerically(">", 0), kind)
+	}
+	Expect(*r.Outage.ReadSeconds).To(BeNumerically(">=", *r.Outage.EtcdSeconds), "nothing can be read before etcd is back")
+	Expect(r.Loss.Objects).To(BeEmpty(), "nothing was made between the snapshot and the break")
+}
+
+var _ = Describe("deployment-loss", func() {
+	Context("on one control plane", Ordered, Label("single"), func() {
+		var c cluster.Cluster
+		BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 1) }, NodeTimeout(10*time.Minute))
+
+		// One cluster serves all: a run that is proven leaves a working one, and one that is not puts the old state back.
+		Context("with kubelet-stop", Ordered, Label("kubelet-stop"), func() {
+			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), verdict: plan.VerdictPassed},
+				func() cluster.Cluster { return c })
+		})
+		Context("with manifest-edit", Ordered, Label("manifest-edit"), func() {
+			follow(play{
+				scenario: scenarios.DeploymentLoss(), procedure: procedure.ManifestEdit(), verdict: plan.VerdictFailed,
+				untrue: []string{"reads-agree", "status-backed", "control-plane-renewed"},
+				open:   []string{"service-answers", "new-work-runs"},
+			}, func() cluster.Cluster { return c })
+		})
+		Context("with kubelet-stop, typed by hand, after a rollback", Ordered, Label("literal"), func() {
+			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), literal: true, verdict: plan.VerdictPassed},
+				func() cluster.Cluster { return c })
+		})
+	})
+
+	Context("on three control planes", Ordered, Label("ha"), func() {
+		var c cluster.Cluster
+		BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 3) }, NodeTimeout(15*time.Minute))
+		follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), verdict: plan.VerdictPassed},
+			func() cluster.Cluster { return c })
+	})
+})

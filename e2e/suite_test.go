@@ -1,0 +1,60 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gexec"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/cluster/kind"
+	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/runner"
+)
+
+func TestE2E(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "drill")
+}
+
+// lab is what all specs share.
+type lab struct {
+	// binary is drill as `make build` builds it.
+	binary string
+	// stateDir is drill's state directory, and stateHome the variable that leads the binary to it.
+	stateDir, stateHome string
+	provider            *kind.Provider
+}
+
+var shared lab
+
+var _ = BeforeSuite(func(ctx SpecContext) {
+	binary, err := gexec.Build("github.com/etcd-drill/drill/drill")
+	Expect(err).NotTo(HaveOccurred())
+	home := GinkgoT().TempDir()
+	shared = lab{binary: binary, stateHome: home, stateDir: home + "/drill"}
+	shared.provider, err = kind.New(ctx, kind.Options{StateDir: shared.stateDir, Progress: func(line string) { GinkgoWriter.Println(line) }})
+	Expect(err).NotTo(HaveOccurred())
+}, NodeTimeout(10*time.Minute))
+
+var _ = AfterSuite(func() { gexec.CleanupBuildArtifacts() })
+
+func (l lab) worker() etcd.Worker { return etcd.Worker{Command: []string{l.binary, "etcd-worker"}} }
+
+// newCluster makes a cluster that is deleted when the specs around are done.
+func (l lab) newCluster(ctx context.Context, controlPlanes int) cluster.Cluster {
+	GinkgoHelper()
+	name := "drill-e2e-" + runner.Letters()
+	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: name, ControlPlanes: controlPlanes, Image: os.Getenv("DRILL_NODE_IMAGE")})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func(ctx SpecContext) {
+		Expect(l.provider.Delete(ctx, name)).To(Succeed())
+	}, NodeTimeout(3*time.Minute))
+	return c
+}
