@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,41 +87,67 @@ func withDefaults(o Options) Options {
 	return o
 }
 
-// Validate says whether a plan can be walked: unique names, phases that never go back, at least one check in Prove.
+// Validate says whether a plan can be walked: steps with unique names that do something, in phases that never go back; steps
+// of the rollback likewise; checks with unique names that belong to a phase in which checks are evaluated, and at least one in Prove.
 func Validate(p plan.Plan) error {
-	order := map[plan.Phase]int{}
-	for i, ph := range plan.Phases() {
-		order[ph] = i
+	if err := validate(p); err != nil {
+		return fmt.Errorf("plan %s: %w", p.Scenario.Name, err)
 	}
+	return nil
+}
+
+func validate(p plan.Plan) error {
 	seen := map[string]bool{}
+	if err := validateSteps(p.Steps, seen, plan.Arrange, plan.Protect, plan.Break, plan.Recover); err != nil {
+		return err
+	}
+	if err := validateSteps(p.Rollback, seen, plan.Rollback); err != nil {
+		return err
+	}
+	return validateChecks(p.Checks)
+}
+
+// validateSteps says whether steps can be walked whose phases are to come in this order. Names are unique across all that seen holds.
+func validateSteps(steps []plan.Step, seen map[string]bool, order ...plan.Phase) error {
 	last := 0
-	for _, s := range p.Steps {
-		at, known := order[s.Phase]
+	for _, s := range steps {
+		at := slices.Index(order, s.Phase)
 		switch {
 		case s.Name == "" || s.Title == "":
-			return fmt.Errorf("plan %s: a step of phase %q has no name or no title", p.Scenario.Name, s.Phase)
+			return fmt.Errorf("a step of phase %q has no name or no title", s.Phase)
 		case seen[s.Name]:
-			return fmt.Errorf("plan %s: two steps are named %q", p.Scenario.Name, s.Name)
-		case !known || s.Phase == plan.Prove || s.Phase == plan.Rollback:
-			return fmt.Errorf("plan %s: step %q is of phase %q, where no step of a plan belongs", p.Scenario.Name, s.Name, s.Phase)
+			return fmt.Errorf("two steps are named %q", s.Name)
+		case at < 0:
+			return fmt.Errorf("step %q is of phase %q, where it doesn't belong", s.Name, s.Phase)
 		case at < last:
-			return fmt.Errorf("plan %s: step %q of phase %q comes after a later phase", p.Scenario.Name, s.Name, s.Phase)
+			return fmt.Errorf("step %q of phase %q comes after a later phase", s.Name, s.Phase)
 		case s.Do == nil:
-			return fmt.Errorf("plan %s: step %q does nothing", p.Scenario.Name, s.Name)
+			return fmt.Errorf("step %q does nothing", s.Name)
 		}
 		seen[s.Name], last = true, at
 	}
+	return nil
+}
+
+func validateChecks(checks []plan.Check) error {
+	seen := map[string]bool{}
 	proves := 0
-	for _, c := range p.Checks {
-		if c.Name == "" || c.Look == nil {
-			return fmt.Errorf("plan %s: check %q has no name or looks at nothing", p.Scenario.Name, c.Name)
+	for _, c := range checks {
+		switch {
+		case c.Name == "" || c.Look == nil:
+			return fmt.Errorf("check %q has no name or looks at nothing", c.Name)
+		case seen[c.Name]:
+			return fmt.Errorf("two checks are named %q", c.Name)
+		case c.Phase != plan.Protect && c.Phase != plan.Prove:
+			return fmt.Errorf("check %q is of phase %q, in which no check is evaluated", c.Name, c.Phase)
 		}
+		seen[c.Name] = true
 		if c.Phase == plan.Prove {
 			proves++
 		}
 	}
 	if proves == 0 {
-		return fmt.Errorf("plan %s: no check in phase %q, so nothing could be proven", p.Scenario.Name, plan.Prove)
+		return fmt.Errorf("no check in phase %q, so nothing could be proven", plan.Prove)
 	}
 	return nil
 }
@@ -179,8 +207,11 @@ func (w *walk) steps(ctx context.Context) {
 		if s.Phase != plan.Arrange && s.Phase != plan.Protect {
 			protect()
 		}
+		if ctx.Err() != nil { // a step that pays no heed to its context must not begin, least of all one that breaks something
+			w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted before step %s", s.Name))
+		}
 		if w.verdict != "" {
-			w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusSkipped})
+			w.skip(s)
 			continue
 		}
 		if s.Phase == plan.Break && w.marks.BreakBegan.IsZero() {
@@ -194,6 +225,10 @@ func (w *walk) steps(ctx context.Context) {
 		}
 	}
 	protect()
+}
+
+func (w *walk) skip(s plan.Step) {
+	w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusSkipped})
 }
 
 func (w *walk) failStep(ctx context.Context, s plan.Step, err error) {
@@ -212,20 +247,36 @@ func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
 	}
 	began := time.Now()
 	w.emit(plan.StepStarted{At: began, Step: s, Number: number, Of: of})
-	stepCtx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("step %s took longer than its bound of %s", s.Name, bound))
-	defer cancel()
-	err := w.act(stepCtx, s)
-	if err == nil && s.Learn != nil {
-		err = s.Learn(stepCtx)
-	}
-	if err != nil && stepCtx.Err() != nil && ctx.Err() == nil && !errors.Is(err, context.Cause(stepCtx)) {
-		err = fmt.Errorf("%w: %w", context.Cause(stepCtx), err)
-	}
+	err := w.within(ctx, bound, "the step", func(ctx context.Context) error {
+		err := w.act(ctx, s)
+		if err == nil && s.Learn != nil {
+			err = s.Learn(ctx)
+		}
+		return err
+	})
 	status := plan.StatusPassed
 	if err != nil {
 		status = plan.StatusFailed
 	}
 	w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: status, Elapsed: time.Since(began), Err: err})
+	return err
+}
+
+// within calls f with a context that ends after the bound. When that is why f failed, the error says so besides what f last
+// said. A panic becomes an error: a defect of drill must not leave a control plane down that a rollback can bring back.
+func (w *walk) within(ctx context.Context, bound time.Duration, what string, f func(context.Context) error) (err error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("%s took longer than its bound of %s", what, bound))
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			w.warn("%s panicked: %v\n%s", what, v, debug.Stack())
+			err = fmt.Errorf("panic: %v; this is a defect of drill", v)
+		}
+	}()
+	err = f(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil && !errors.Is(err, context.Cause(bounded)) {
+		err = fmt.Errorf("%w: %w", context.Cause(bounded), err)
+	}
 	return err
 }
 
@@ -253,6 +304,10 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 	for _, c := range w.plan.Checks {
 		if c.Phase != phase {
 			continue
+		}
+		if trouble == "" && ctx.Err() != nil {
+			trouble = fmt.Sprintf("interrupted before check %s", c.Name)
+			w.fail(plan.VerdictInterrupted, trouble)
 		}
 		if trouble != "" {
 			w.emit(plan.CheckFinished{At: time.Now(), Check: c, Finding: plan.Skipped("not evaluated: " + trouble)})
@@ -301,9 +356,11 @@ func (w *walk) look(ctx context.Context, c plan.Check, settled time.Time) plan.F
 }
 
 func (w *walk) lookOnce(ctx context.Context, c plan.Check) plan.Finding {
-	lookCtx, cancel := context.WithTimeout(ctx, w.opt.LookTimeout)
-	defer cancel()
-	f, err := c.Look(lookCtx)
+	var f plan.Finding
+	err := w.within(ctx, w.opt.LookTimeout, "the look", func(ctx context.Context) (err error) {
+		f, err = c.Look(ctx)
+		return err
+	})
 	switch {
 	case err != nil:
 		return plan.Failed("could not be evaluated: "+err.Error(), "see the error; a view that can't be read proves nothing")
@@ -331,30 +388,28 @@ func (w *walk) judge() {
 // the plan left running closed. It goes on when the run was interrupted, within a bound of its own.
 func (w *walk) after(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	bounded := func(d time.Duration, f func(context.Context)) {
-		c, cancel := context.WithTimeout(ctx, d)
-		defer cancel()
-		f(c)
-	}
 	if w.plan.Measure != nil {
-		bounded(afterwards, w.measure)
+		w.measure(ctx)
 	}
 	if w.plan.Evidence != nil && w.opt.EvidenceDir != "" && (w.verdict == plan.VerdictFailed || w.verdict == plan.VerdictBroken) {
-		bounded(afterwards, w.evidence)
+		w.evidence(ctx)
 	}
 	undone := w.rollback(ctx)
-	if w.plan.Close != nil {
-		tidy := !w.opt.KeepState && !w.opt.Disposable && undone
-		bounded(afterwards, func(c context.Context) {
-			if err := w.plan.Close(c, tidy); err != nil {
-				w.warn("cleaning up after the run: %v", err)
-			}
-		})
+	if w.plan.Close == nil {
+		return
+	}
+	tidy := !w.opt.KeepState && !w.opt.Disposable && undone
+	if err := w.within(ctx, afterwards, "cleaning up", func(ctx context.Context) error { return w.plan.Close(ctx, tidy) }); err != nil {
+		w.warn("cleaning up after the run: %v", err)
 	}
 }
 
 func (w *walk) measure(ctx context.Context) {
-	m, err := w.plan.Measure(ctx, w.marks)
+	var m plan.Measurement
+	err := w.within(ctx, afterwards, "measuring", func(ctx context.Context) (err error) {
+		m, err = w.plan.Measure(ctx, w.marks)
+		return err
+	})
 	if err != nil {
 		w.warn("not everything could be measured: %v", err)
 	}
@@ -362,7 +417,11 @@ func (w *walk) measure(ctx context.Context) {
 }
 
 func (w *walk) evidence(ctx context.Context) {
-	paths, err := w.plan.Evidence(ctx, w.opt.EvidenceDir)
+	var paths []string
+	err := w.within(ctx, afterwards, "keeping evidence", func(ctx context.Context) (err error) {
+		paths, err = w.plan.Evidence(ctx, w.opt.EvidenceDir)
+		return err
+	})
 	if err != nil {
 		w.warn("not all evidence could be kept: %v", err)
 	}
@@ -380,11 +439,16 @@ func (w *walk) rollback(ctx context.Context) bool {
 	if w.opt.Disposable || w.opt.KeepState {
 		return false
 	}
+	failed := false
 	for i, s := range w.plan.Rollback {
+		if failed {
+			w.skip(s)
+			continue
+		}
 		if err := w.step(ctx, s, i+1, len(w.plan.Rollback)); err != nil {
 			w.warn("the old state could not be put back, step %s: %v", s.Name, err)
-			return false
+			failed = true
 		}
 	}
-	return true
+	return !failed
 }

@@ -1,0 +1,783 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/engine"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// The tests run in bubbles of testing/synctest: time stands still until everybody waits, so bounds and the time to settle are
+// the real ones and take no time.
+
+// script is a plan whose steps and checks write down that they were called.
+type script struct {
+	plan.Plan
+	done []string
+}
+
+func (s *script) note(what string) { s.done = append(s.done, what) }
+
+func (s *script) step(name string, phase plan.Phase) plan.Step {
+	return plan.Step{Name: name, Phase: phase, Title: "Do " + name, Do: func(context.Context) error {
+		s.note(name)
+		return nil
+	}}
+}
+
+func (s *script) check(name string, phase plan.Phase, f plan.Finding) plan.Check {
+	return plan.Check{Name: name, Phase: phase, Look: func(context.Context) (plan.Finding, error) {
+		s.note(name)
+		return f, nil
+	}}
+}
+
+var yes = plan.Passed("as expected")
+
+// newScript is a plan that passes. Its steps are named after their phases.
+func newScript() *script {
+	s := &script{}
+	s.Scenario.Name = "tiny"
+	for _, ph := range []plan.Phase{plan.Arrange, plan.Protect, plan.Break, plan.Recover} {
+		s.Steps = append(s.Steps, s.step(string(ph), ph))
+	}
+	s.Steps[3].Outage = true
+	s.Checks = []plan.Check{s.check("proven", plan.Prove, yes), s.check("protected", plan.Protect, yes)}
+	s.Rollback = []plan.Step{s.step("undo-1", plan.Rollback), s.step("undo-2", plan.Rollback)}
+	s.Measure = func(ctx context.Context, m plan.Marks) (plan.Measurement, error) {
+		s.note("measure" + dead(ctx))
+		return plan.Measurement{}, nil
+	}
+	s.Evidence = func(ctx context.Context, dir string) ([]string, error) {
+		s.note("evidence" + dead(ctx))
+		return []string{dir + "/log"}, nil
+	}
+	s.Close = func(ctx context.Context, tidy bool) error {
+		s.note(fmt.Sprintf("close tidy=%v%s", tidy, dead(ctx)))
+		return nil
+	}
+	return s
+}
+
+// dead marks what was called with a context that was over already, or that has no end at all.
+func dead(ctx context.Context) string {
+	_, bounded := ctx.Deadline()
+	if ctx.Err() != nil || !bounded {
+		return " WITH A CONTEXT THAT IS OVER OR UNBOUNDED"
+	}
+	return ""
+}
+
+// index of the step of a phase in newScript's plan.
+var index = map[plan.Phase]int{plan.Arrange: 0, plan.Protect: 1, plan.Break: 2, plan.Recover: 3}
+
+func (s *script) do(ph plan.Phase, f func(context.Context) error) { s.Steps[index[ph]].Do = f }
+
+func (s *script) look(name string, f func(context.Context) (plan.Finding, error)) {
+	for i := range s.Checks {
+		if s.Checks[i].Name == name {
+			s.Checks[i].Look = f
+		}
+	}
+}
+
+// result is everything that a run let be seen.
+type result struct {
+	engine.Outcome
+	done   []string
+	events []plan.Event
+}
+
+// walk runs the plan in a bubble; stop ends the run's context with a cause as a signal does.
+func walk(t *testing.T, build func(s *script, stop func()), o engine.Options) result {
+	t.Helper()
+	var r result
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := newScript()
+		if build != nil {
+			build(s, cancel)
+		}
+		o.ID = "a-run"
+		o.Observers = append(o.Observers, plan.ObserverFunc(func(e plan.Event) { r.events = append(r.events, e) }))
+		var err error
+		r.Outcome, err = engine.Run(ctx, s.Plan, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.done = s.done
+		wellFormed(t, s.Plan, r)
+	})
+	return r
+}
+
+// wellFormed holds the event stream against what its types promise.
+func wellFormed(t *testing.T, p plan.Plan, r result) {
+	t.Helper()
+	if len(r.events) == 0 {
+		t.Fatal("no event")
+	}
+	if first, ok := r.events[0].(plan.RunStarted); !ok || first.ID != "a-run" || first.Plan.Scenario.Name != "tiny" {
+		t.Errorf("the first event is %+v", r.events[0])
+	}
+	last, ok := r.events[len(r.events)-1].(plan.RunFinished)
+	if !ok || last.Verdict != r.Verdict || last.Reason != r.Reason {
+		t.Errorf("the last event is %+v, the outcome %+v", r.events[len(r.events)-1], r.Outcome)
+	}
+	if (r.Verdict == plan.VerdictPassed) != (r.Reason == "") || strings.Contains(r.Reason, "\n") {
+		t.Errorf("verdict %s with reason %q", r.Verdict, r.Reason)
+	}
+	open := ""
+	steps, checks := map[string]int{}, map[string]int{}
+	for i, e := range r.events {
+		switch e := e.(type) {
+		case plan.RunStarted, plan.RunFinished:
+			if i != 0 && i != len(r.events)-1 {
+				t.Errorf("event %d of %d is %T", i, len(r.events), e)
+			}
+		case plan.StepStarted:
+			if open != "" {
+				t.Errorf("step %s starts within %s", e.Step.Name, open)
+			}
+			open = "step " + e.Step.Name
+			if e.Number < 1 || e.Number > e.Of {
+				t.Errorf("step %s is number %d of %d", e.Step.Name, e.Number, e.Of)
+			}
+		case plan.StepFinished:
+			steps[e.Step.Name]++
+			if started := open == "step "+e.Step.Name; started == (e.Status == plan.StatusSkipped) {
+				t.Errorf("step %s finishes as %s, and what began was %q", e.Step.Name, e.Status, open)
+			}
+			if (e.Err != nil) != (e.Status == plan.StatusFailed) {
+				t.Errorf("step %s is %s with error %v", e.Step.Name, e.Status, e.Err)
+			}
+			open = ""
+		case plan.CheckStarted:
+			if open != "" {
+				t.Errorf("check %s starts within %s", e.Check.Name, open)
+			}
+			open = "check " + e.Check.Name
+		case plan.CheckFinished:
+			checks[e.Check.Name]++
+			if open != "" && open != "check "+e.Check.Name {
+				t.Errorf("check %s finishes within %s", e.Check.Name, open)
+			}
+			if e.Finding.Status != plan.StatusPassed && e.Finding.Detail == "" {
+				t.Errorf("check %s is %s and doesn't say why", e.Check.Name, e.Finding.Status)
+			}
+			open = ""
+		}
+	}
+	if open != "" {
+		t.Errorf("%s never finished", open)
+	}
+	for _, s := range p.Steps {
+		if steps[s.Name] != 1 {
+			t.Errorf("step %s finished %d times", s.Name, steps[s.Name])
+		}
+	}
+	for _, c := range p.Checks {
+		if checks[c.Name] != 1 {
+			t.Errorf("check %s finished %d times", c.Name, checks[c.Name])
+		}
+	}
+}
+
+func (r result) warnings() string {
+	var out []string
+	for _, e := range r.events {
+		if w, ok := e.(plan.Warning); ok {
+			out = append(out, w.Message)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func (r result) step(name string) plan.StepFinished {
+	for _, e := range r.events {
+		if f, ok := e.(plan.StepFinished); ok && f.Step.Name == name {
+			return f
+		}
+	}
+	return plan.StepFinished{}
+}
+
+func (r result) finding(name string) plan.Finding {
+	for _, e := range r.events {
+		if f, ok := e.(plan.CheckFinished); ok && f.Check.Name == name {
+			return f.Finding
+		}
+	}
+	return plan.Finding{}
+}
+
+// words makes comparing lists of short names readable.
+func words(s string) []string { return strings.Split(s, ", ") }
+
+var errNo = errors.New("no luck")
+
+func TestWalk(t *testing.T) {
+	fails := func(context.Context) error { return errNo }
+	untilEnd := func(ctx context.Context) error {
+		<-ctx.Done()
+		return fmt.Errorf("waited for a sign: %w; last seen: nothing", ctx.Err())
+	}
+	for name, c := range map[string]struct {
+		build   func(s *script, stop func())
+		options engine.Options
+		verdict plan.Verdict
+		// reason is the whole reason.
+		reason string
+		// done is what was called, in order.
+		done string
+	}{
+		"passed": {
+			verdict: plan.VerdictPassed,
+			done:    "arrange, protect, protected, break, recover, proven, measure, close tidy=true",
+		},
+		"passed on a cluster that is thrown away": {
+			options: engine.Options{Disposable: true},
+			verdict: plan.VerdictPassed,
+			done:    "arrange, protect, protected, break, recover, proven, measure, close tidy=false",
+		},
+		"passed and kept": {
+			options: engine.Options{KeepState: true},
+			verdict: plan.VerdictPassed,
+			done:    "arrange, protect, protected, break, recover, proven, measure, close tidy=false",
+		},
+		"broken while arranging": {
+			build:   func(s *script, _ func()) { s.do(plan.Arrange, fails) },
+			verdict: plan.VerdictBroken, reason: "step arrange: no luck",
+			done: "measure, evidence, close tidy=true",
+		},
+		"broken while protecting": {
+			build:   func(s *script, _ func()) { s.do(plan.Protect, fails) },
+			verdict: plan.VerdictBroken, reason: "step protect: no luck",
+			done: "arrange, measure, evidence, close tidy=true",
+		},
+		"broken while breaking": {
+			build:   func(s *script, _ func()) { s.do(plan.Break, fails) },
+			verdict: plan.VerdictBroken, reason: "step break: no luck",
+			done: "arrange, protect, protected, measure, evidence, close tidy=true",
+		},
+		"failed by a step": {
+			build:   func(s *script, _ func()) { s.do(plan.Recover, fails) },
+			verdict: plan.VerdictFailed, reason: "step recover: no luck",
+			done: "arrange, protect, protected, break, measure, evidence, undo-1, undo-2, close tidy=true",
+		},
+		"failed by a step before the outage": {
+			build: func(s *script, _ func()) {
+				s.do(plan.Recover, fails)
+				s.Steps[3].Outage = false
+			},
+			verdict: plan.VerdictFailed, reason: "step recover: no luck",
+			done: "arrange, protect, protected, break, measure, evidence, close tidy=true",
+		},
+		"failed by a step on a cluster that is thrown away": {
+			build:   func(s *script, _ func()) { s.do(plan.Recover, fails) },
+			options: engine.Options{Disposable: true},
+			verdict: plan.VerdictFailed, reason: "step recover: no luck",
+			done: "arrange, protect, protected, break, measure, evidence, close tidy=false",
+		},
+		"failed by a step and kept": {
+			build:   func(s *script, _ func()) { s.do(plan.Recover, fails) },
+			options: engine.Options{KeepState: true},
+			verdict: plan.VerdictFailed, reason: "step recover: no luck",
+			done: "arrange, protect, protected, break, measure, evidence, close tidy=false",
+		},
+		"failed by what a step left behind": {
+			build:   func(s *script, _ func()) { s.Steps[3].Learn = fails },
+			verdict: plan.VerdictFailed, reason: "step recover: no luck",
+			done: "arrange, protect, protected, break, recover, measure, evidence, undo-1, undo-2, close tidy=true",
+		},
+		"failed by a check": {
+			build: func(s *script, _ func()) {
+				s.look("proven", s.check("proven", plan.Prove, plan.Failed("expected 2, seen 0", "look")).Look)
+			},
+			// One interval is longer than the time to settle, so it is looked at once more and no further.
+			options: engine.Options{Settle: time.Nanosecond, Poll: time.Second},
+			verdict: plan.VerdictFailed, reason: "check proven: expected 2, seen 0",
+			done: "arrange, protect, protected, break, recover, proven, proven, measure, evidence, undo-1, undo-2, close tidy=true",
+		},
+		"failed before anything was broken": {
+			build: func(s *script, _ func()) {
+				s.look("protected", s.check("protected", plan.Protect, plan.Failed("expected a sound file, seen none", "")).Look)
+			},
+			verdict: plan.VerdictFailed, reason: "check protected: expected a sound file, seen none",
+			done: "arrange, protect, protected, measure, evidence, close tidy=true",
+		},
+		"no check could be evaluated": {
+			build: func(s *script, _ func()) {
+				s.look("proven", s.check("proven", plan.Prove, plan.Skipped("there is nothing to look at")).Look)
+			},
+			verdict: plan.VerdictFailed, reason: "no check could be evaluated, so nothing is proven",
+			done: "arrange, protect, protected, break, recover, proven, measure, evidence, undo-1, undo-2, close tidy=true",
+		},
+		"interrupted before the first step": {
+			build:   func(_ *script, stop func()) { stop() },
+			verdict: plan.VerdictInterrupted, reason: "interrupted before step arrange",
+			done: "measure, close tidy=true",
+		},
+		"interrupted between two steps": {
+			build: func(s *script, stop func()) {
+				s.do(plan.Protect, func(context.Context) error { stop(); return nil })
+			},
+			// Neither the check nor the break begins, though neither would notice.
+			verdict: plan.VerdictInterrupted, reason: "interrupted before check protected",
+			done: "arrange, measure, close tidy=true",
+		},
+		"interrupted in a step": {
+			build: func(s *script, stop func()) {
+				s.do(plan.Arrange, func(ctx context.Context) error { stop(); return untilEnd(ctx) })
+			},
+			verdict: plan.VerdictInterrupted, reason: "interrupted in step arrange",
+			done: "measure, close tidy=true",
+		},
+		"interrupted in the outage": {
+			build: func(s *script, stop func()) {
+				s.do(plan.Recover, func(ctx context.Context) error { stop(); return untilEnd(ctx) })
+			},
+			verdict: plan.VerdictInterrupted, reason: "interrupted in step recover",
+			done: "arrange, protect, protected, break, measure, undo-1, undo-2, close tidy=true",
+		},
+		"interrupted after the last step": {
+			build: func(s *script, stop func()) {
+				s.do(plan.Recover, func(context.Context) error { stop(); return nil })
+			},
+			verdict: plan.VerdictInterrupted, reason: "interrupted before check proven",
+			done: "arrange, protect, protected, break, measure, undo-1, undo-2, close tidy=true",
+		},
+		"interrupted in a check": {
+			build: func(s *script, stop func()) {
+				s.look("proven", func(ctx context.Context) (plan.Finding, error) { stop(); return plan.Finding{}, untilEnd(ctx) })
+				s.Checks = append(s.Checks, s.check("proven-too", plan.Prove, yes))
+			},
+			verdict: plan.VerdictInterrupted, reason: "interrupted in check proven",
+			done: "arrange, protect, protected, break, recover, measure, undo-1, undo-2, close tidy=true",
+		},
+		"interrupted while a check settles": {
+			build: func(s *script, stop func()) {
+				time.AfterFunc(5*time.Second, stop)
+				s.look("proven", func(context.Context) (plan.Finding, error) { return plan.Failed("not yet", ""), nil })
+			},
+			verdict: plan.VerdictInterrupted, reason: "interrupted in check proven",
+			done: "arrange, protect, protected, break, recover, measure, undo-1, undo-2, close tidy=true",
+		},
+		"interrupted after a check had failed": {
+			build: func(s *script, stop func()) {
+				s.look("proven", func(context.Context) (plan.Finding, error) { return plan.Failed("not yet", ""), nil })
+				s.Checks = append(s.Checks, s.check("proven-too", plan.Prove, yes))
+				second := &s.Checks[len(s.Checks)-1]
+				second.Look = func(ctx context.Context) (plan.Finding, error) { stop(); return plan.Finding{}, untilEnd(ctx) }
+			},
+			// The answer was known by then, and all that explains it is still collected.
+			verdict: plan.VerdictFailed, reason: "check proven: not yet",
+			done: "arrange, protect, protected, break, recover, measure, evidence, undo-1, undo-2, close tidy=true",
+		},
+		"several checks fail": {
+			build: func(s *script, _ func()) {
+				no := plan.Failed("not so", "")
+				for _, name := range []string{"second", "third"} {
+					c := s.check(name, plan.Prove, no)
+					c.Look = func(context.Context) (plan.Finding, error) { return no, nil }
+					s.Checks = append(s.Checks, c)
+				}
+			},
+			verdict: plan.VerdictFailed, reason: "2 checks failed: second, third; check second: not so",
+			done: "arrange, protect, protected, break, recover, proven, measure, evidence, undo-1, undo-2, close tidy=true",
+		},
+		"the old state can't be put back": {
+			build: func(s *script, _ func()) {
+				s.do(plan.Recover, fails)
+				s.Rollback[0].Do = fails
+			},
+			verdict: plan.VerdictFailed, reason: "step recover: no luck",
+			// Nothing can be deleted through an API that is away.
+			done: "arrange, protect, protected, break, measure, evidence, close tidy=false",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.options.EvidenceDir = "evidence"
+			r := walk(t, c.build, c.options)
+			if r.Verdict != c.verdict || r.Reason != c.reason {
+				t.Errorf("verdict %s: %q, want %s: %q", r.Verdict, r.Reason, c.verdict, c.reason)
+			}
+			if want := words(c.done); !slices.Equal(r.done, want) {
+				t.Errorf("done\n%q, want\n%q", r.done, want)
+			}
+		})
+	}
+}
+
+func TestSkippedStepsAndChecksAreReported(t *testing.T) {
+	r := walk(t, func(s *script, _ func()) {
+		s.do(plan.Protect, func(context.Context) error { return errNo })
+	}, engine.Options{})
+	for name, want := range map[string]plan.Status{
+		"arrange": plan.StatusPassed, "protect": plan.StatusFailed, "break": plan.StatusSkipped, "recover": plan.StatusSkipped,
+	} {
+		if got := r.step(name).Status; got != want {
+			t.Errorf("step %s is %q, want %s", name, got, want)
+		}
+	}
+	for _, name := range []string{"protected", "proven"} {
+		if f := r.finding(name); f.Status != plan.StatusSkipped || !strings.Contains(f.Detail, "step protect: no luck") {
+			t.Errorf("check %s: %+v", name, f)
+		}
+	}
+}
+
+func TestRollbackThatFailsSaysWhatWasNotDone(t *testing.T) {
+	r := walk(t, func(s *script, _ func()) {
+		s.do(plan.Recover, func(context.Context) error { return errNo })
+		s.Rollback[0].Do = func(context.Context) error { return errors.New("kubelet won't stop") }
+	}, engine.Options{})
+	if r.step("undo-1").Status != plan.StatusFailed || r.step("undo-2").Status != plan.StatusSkipped {
+		t.Errorf("undo-1 is %q, undo-2 %q", r.step("undo-1").Status, r.step("undo-2").Status)
+	}
+	if w := r.warnings(); !strings.Contains(w, "undo-1: kubelet won't stop") {
+		t.Errorf("warnings: %q", w)
+	}
+}
+
+func TestStepTimeout(t *testing.T) {
+	for name, c := range map[string]struct {
+		own, general time.Duration
+		err          func(ctx context.Context) error
+		want         string
+	}{
+		"its own bound": {
+			7 * time.Second, time.Minute,
+			func(ctx context.Context) error { return fmt.Errorf("wait for etcd: %w; last seen: refused", ctx.Err()) },
+			"step recover: the step took longer than its bound of 7s: wait for etcd: context deadline exceeded; last seen: refused",
+		},
+		"the general one": {
+			0, 11 * time.Second,
+			func(context.Context) error { return errors.New("last seen: refused") },
+			"step recover: the step took longer than its bound of 11s: last seen: refused",
+		},
+		"the default": {
+			0, 0,
+			func(context.Context) error { return errors.New("last seen: refused") },
+			"step recover: the step took longer than its bound of 3m0s: last seen: refused",
+		},
+		"a step that names the cause itself": {
+			7 * time.Second, 0,
+			func(ctx context.Context) error {
+				return fmt.Errorf("wait for etcd: %w; last seen: refused", context.Cause(ctx))
+			},
+			"step recover: wait for etcd: the step took longer than its bound of 7s; last seen: refused",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := walk(t, func(s *script, _ func()) {
+				s.Steps[3].Timeout = c.own
+				s.do(plan.Recover, func(ctx context.Context) error { <-ctx.Done(); return c.err(ctx) })
+			}, engine.Options{StepTimeout: c.general})
+			if r.Verdict != plan.VerdictFailed || r.Reason != c.want {
+				t.Errorf("%s: %s, want\n%s", r.Verdict, r.Reason, c.want)
+			}
+		})
+	}
+}
+
+// TestErrorBeforeTheBound: a step that fails by itself is not said to have taken too long.
+func TestErrorBeforeTheBound(t *testing.T) {
+	r := walk(t, func(s *script, _ func()) {
+		s.do(plan.Recover, func(context.Context) error { return context.DeadlineExceeded })
+	}, engine.Options{})
+	if want := "step recover: context deadline exceeded"; r.Reason != want {
+		t.Errorf("reason %q, want %q", r.Reason, want)
+	}
+	if err := r.step("recover").Err; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the step's error is %v", err)
+	}
+}
+
+func TestTypistAndLearn(t *testing.T) {
+	build := func(s *script) {
+		s.Steps[0].Learn = func(context.Context) error { s.note("learn"); return nil }
+		s.Steps[3].Commands = []plan.Command{{On: "a", Argv: []string{"one"}}, {On: "b", Argv: []string{"two", "2"}}}
+		s.Steps[3].Learn = func(context.Context) error { s.note("learn too"); return nil }
+	}
+	t.Run("drill's own hand", func(t *testing.T) {
+		r := walk(t, func(s *script, _ func()) { build(s) }, engine.Options{})
+		want := words("arrange, learn, protect, protected, break, recover, learn too, proven, measure, close tidy=true")
+		if !slices.Equal(r.done, want) {
+			t.Errorf("done\n%q, want\n%q", r.done, want)
+		}
+	})
+	t.Run("typed", func(t *testing.T) {
+		var s *script
+		o := engine.Options{Typist: typistFunc(func(ctx context.Context, c plan.Command) error {
+			s.note("typed " + c.String() + " on " + c.On + dead(ctx))
+			return nil
+		})}
+		r := walk(t, func(built *script, _ func()) { s = built; build(s) }, o)
+		want := words("arrange, learn, protect, protected, break, typed one on a, typed two 2 on b, learn too, proven, measure, close tidy=true")
+		if !slices.Equal(r.done, want) {
+			t.Errorf("done\n%q, want\n%q", r.done, want)
+		}
+	})
+	t.Run("a command that fails ends the step", func(t *testing.T) {
+		var s *script
+		o := engine.Options{Typist: typistFunc(func(context.Context, plan.Command) error { s.note("typed"); return errNo })}
+		r := walk(t, func(built *script, _ func()) { s = built; build(s) }, o)
+		want := words("arrange, learn, protect, protected, break, typed, measure, undo-1, undo-2, close tidy=true")
+		if !slices.Equal(r.done, want) || r.Reason != "step recover: no luck" {
+			t.Errorf("%s; done\n%q, want\n%q", r.Reason, r.done, want)
+		}
+	})
+}
+
+type typistFunc func(context.Context, plan.Command) error
+
+func (f typistFunc) Type(ctx context.Context, c plan.Command) error { return f(ctx, c) }
+
+func TestChecksSettle(t *testing.T) {
+	t.Run("until one is true", func(t *testing.T) {
+		looks := 0
+		r := walk(t, func(s *script, _ func()) {
+			s.look("proven", func(context.Context) (plan.Finding, error) {
+				looks++
+				switch looks {
+				case 1:
+					return plan.Finding{}, errNo // an API server that has just started refuses at first
+				case 2:
+					return plan.Failed("not yet", ""), nil
+				}
+				return yes, nil
+			})
+		}, engine.Options{})
+		if r.Verdict != plan.VerdictPassed || looks != 3 {
+			t.Errorf("%s after %d looks: %s", r.Verdict, looks, r.Reason)
+		}
+	})
+	t.Run("together, and each is looked at", func(t *testing.T) {
+		looks := map[string]int{}
+		r := walk(t, func(s *script, _ func()) {
+			s.Checks = nil
+			for _, name := range []string{"first", "second"} {
+				s.Checks = append(s.Checks, plan.Check{Name: name, Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+					looks[name]++
+					return plan.Failed("never", ""), nil
+				}})
+			}
+		}, engine.Options{Settle: time.Second, Poll: 300 * time.Millisecond})
+		if r.Verdict != plan.VerdictFailed || looks["first"] < 2 || looks["second"] != 1 {
+			t.Errorf("%s after these looks: %v", r.Verdict, looks)
+		}
+	})
+	t.Run("not before anything is broken", func(t *testing.T) {
+		looks := 0
+		walk(t, func(s *script, _ func()) {
+			s.look("protected", func(context.Context) (plan.Finding, error) {
+				looks++
+				return plan.Failed("damaged", ""), nil
+			})
+		}, engine.Options{})
+		if looks != 1 {
+			t.Errorf("a damaged file was looked at %d times", looks)
+		}
+	})
+}
+
+func TestChecksWithoutAnAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		look   func(context.Context) (plan.Finding, error)
+		detail string
+	}{
+		"an error": {
+			func(context.Context) (plan.Finding, error) { return yes, errNo }, // what comes with an error doesn't count
+			"could not be evaluated: no luck",
+		},
+		"no status":        {func(context.Context) (plan.Finding, error) { return plan.Finding{}, nil }, `the check gave no answer (status "")`},
+		"a strange status": {func(context.Context) (plan.Finding, error) { return plan.Finding{Status: "perhaps"}, nil }, `the check gave no answer (status "perhaps")`},
+		"a panic": {
+			func(context.Context) (plan.Finding, error) { var m map[string]int; m["x"]++; return yes, nil },
+			"could not be evaluated: panic: assignment to entry in nil map; this is a defect of drill",
+		},
+		"a look that takes too long": {
+			func(ctx context.Context) (plan.Finding, error) {
+				<-ctx.Done()
+				return plan.Finding{}, fmt.Errorf("LIST pods: %w", ctx.Err())
+			},
+			"could not be evaluated: the look took longer than its bound of 2s: LIST pods: context deadline exceeded",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := walk(t, func(s *script, _ func()) { s.look("proven", c.look) }, engine.Options{LookTimeout: 2 * time.Second})
+			if f := r.finding("proven"); f.Status != plan.StatusFailed || f.Detail != c.detail {
+				t.Errorf("finding %+v, want %s", f, c.detail)
+			}
+			if r.Verdict != plan.VerdictFailed || r.Reason != "check proven: "+c.detail {
+				t.Errorf("%s: %s", r.Verdict, r.Reason)
+			}
+		})
+	}
+}
+
+// TestPanicInTheOutage: a defect of drill leaves no control plane down that could have been brought back.
+func TestPanicInTheOutage(t *testing.T) {
+	r := walk(t, func(s *script, _ func()) {
+		s.do(plan.Recover, func(context.Context) error { panic("index out of range") })
+	}, engine.Options{})
+	if want := words("arrange, protect, protected, break, measure, undo-1, undo-2, close tidy=true"); !slices.Equal(r.done, want) {
+		t.Errorf("done\n%q, want\n%q", r.done, want)
+	}
+	if r.Verdict != plan.VerdictFailed || r.Reason != "step recover: panic: index out of range; this is a defect of drill" {
+		t.Errorf("%s: %s", r.Verdict, r.Reason)
+	}
+	if w := r.warnings(); !strings.Contains(w, "TestPanicInTheOutage") {
+		t.Errorf("the stack is not told: %q", w)
+	}
+}
+
+func TestAfterwards(t *testing.T) {
+	t.Run("trouble there changes no verdict", func(t *testing.T) {
+		r := walk(t, func(s *script, _ func()) {
+			s.Measure = func(context.Context, plan.Marks) (plan.Measurement, error) {
+				return plan.Measurement{Loss: plan.Loss{Objects: []string{"a"}}}, errNo
+			}
+			s.Close = func(context.Context, bool) error { panic("nil") }
+		}, engine.Options{})
+		if r.Verdict != plan.VerdictPassed {
+			t.Errorf("%s: %s", r.Verdict, r.Reason)
+		}
+		if w := r.warnings(); !strings.Contains(w, "not everything could be measured: no luck") || !strings.Contains(w, "cleaning up after the run: panic: nil") {
+			t.Errorf("warnings: %q", w)
+		}
+		// What was measured in spite of the trouble is told.
+		if i := slices.IndexFunc(r.events, func(e plan.Event) bool { m, ok := e.(plan.Measured); return ok && len(m.Measurement.Loss.Objects) == 1 }); i < 0 {
+			t.Error("nothing was measured")
+		}
+	})
+	t.Run("evidence that is not whole", func(t *testing.T) {
+		r := walk(t, func(s *script, _ func()) {
+			s.do(plan.Arrange, func(context.Context) error { return errNo })
+			s.Evidence = func(_ context.Context, dir string) ([]string, error) { return []string{dir + "/a"}, errNo }
+		}, engine.Options{EvidenceDir: "there"})
+		i := slices.IndexFunc(r.events, func(e plan.Event) bool {
+			k, ok := e.(plan.EvidenceKept)
+			return ok && slices.Equal(k.Paths, []string{"there/a"})
+		})
+		if i < 0 || !strings.Contains(r.warnings(), "not all evidence could be kept: no luck") {
+			t.Errorf("events %+v", r.events)
+		}
+	})
+	t.Run("nowhere to keep evidence", func(t *testing.T) {
+		r := walk(t, func(s *script, _ func()) { s.do(plan.Arrange, func(context.Context) error { return errNo }) }, engine.Options{})
+		if slices.Contains(r.done, "evidence") {
+			t.Error("evidence was collected")
+		}
+	})
+	t.Run("what hangs is ended", func(t *testing.T) {
+		r := walk(t, func(s *script, stop func()) {
+			stop()
+			s.Close = func(ctx context.Context, _ bool) error { <-ctx.Done(); return ctx.Err() }
+		}, engine.Options{})
+		if w := r.warnings(); !strings.Contains(w, "cleaning up took longer than its bound of 1m0s") {
+			t.Errorf("warnings: %q", w)
+		}
+	})
+	t.Run("a plan without any of it", func(t *testing.T) {
+		r := walk(t, func(s *script, _ func()) { s.Measure, s.Evidence, s.Close, s.Rollback = nil, nil, nil, nil }, engine.Options{})
+		if r.Verdict != plan.VerdictPassed {
+			t.Errorf("%s: %s", r.Verdict, r.Reason)
+		}
+	})
+}
+
+func TestMarks(t *testing.T) {
+	var got plan.Marks
+	measure := func(s *script) {
+		s.Measure = func(_ context.Context, m plan.Marks) (plan.Measurement, error) {
+			got = m
+			return plan.Measurement{}, nil
+		}
+	}
+	started := func(r result, name string) (at time.Time) {
+		for _, e := range r.events {
+			if e, ok := e.(plan.StepStarted); ok && e.Step.Name == name {
+				at = e.At
+			}
+		}
+		return at
+	}
+	r := walk(t, func(s *script, _ func()) {
+		measure(s)
+		again := s.step("again", plan.Recover)
+		again.Outage = true
+		s.Steps = append(s.Steps, again)
+		for i := range s.Steps {
+			s.Steps[i].Do = func(context.Context) error { time.Sleep(time.Second); return nil } // a bubble's second
+		}
+	}, engine.Options{})
+	if !got.BreakBegan.Equal(started(r, "break")) || !got.OutageBegan.Equal(started(r, "recover")) {
+		t.Errorf("marks %v; the steps started at %v and %v", got, started(r, "break"), started(r, "recover"))
+	}
+	walk(t, func(s *script, _ func()) {
+		measure(s)
+		s.do(plan.Protect, func(context.Context) error { return errNo })
+	}, engine.Options{})
+	if !got.BreakBegan.IsZero() || !got.OutageBegan.IsZero() {
+		t.Errorf("nothing was broken, and the marks are %v", got)
+	}
+}
+
+func TestEveryObserverSeesTheSame(t *testing.T) {
+	var first, second []string
+	see := func(to *[]string) plan.Observer {
+		return plan.ObserverFunc(func(e plan.Event) { *to = append(*to, fmt.Sprintf("%T", e)) })
+	}
+	r := walk(t, nil, engine.Options{Observers: []plan.Observer{see(&first), see(&second)}})
+	if len(first) != len(r.events) || !slices.Equal(first, second) {
+		t.Errorf("one saw\n%q, the other\n%q", first, second)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for want, change := range map[string]func(s *script){
+		`a step of phase "arrange" has no name or no title`:                       func(s *script) { s.Steps[0].Name = "" },
+		`a step of phase "protect" has no name or no title`:                       func(s *script) { s.Steps[1].Title = "" },
+		`two steps are named "arrange"`:                                           func(s *script) { s.Steps[1].Name = "arrange" },
+		`step "arrange" is of phase "prove", where it doesn't belong`:             func(s *script) { s.Steps[0].Phase = plan.Prove },
+		`step "recover" is of phase "rollback", where it doesn't belong`:          func(s *script) { s.Steps[3].Phase = plan.Rollback },
+		`step "break" is of phase "later", where it doesn't belong`:               func(s *script) { s.Steps[2].Phase = "later" },
+		`step "recover" of phase "protect" comes after a later phase`:             func(s *script) { s.Steps[3].Phase = plan.Protect },
+		`step "break" does nothing`:                                               func(s *script) { s.Steps[2].Do = nil },
+		`two steps are named "undo-1"`:                                            func(s *script) { s.Rollback[1].Name = "undo-1" },
+		`two steps are named "recover"`:                                           func(s *script) { s.Rollback[1].Name = "recover" },
+		`step "undo-1" is of phase "recover", where it doesn't belong`:            func(s *script) { s.Rollback[0].Phase = plan.Recover },
+		`step "undo-2" does nothing`:                                              func(s *script) { s.Rollback[1].Do = nil },
+		`check "" has no name or looks at nothing`:                                func(s *script) { s.Checks[0].Name = "" },
+		`check "protected" has no name or looks at nothing`:                       func(s *script) { s.Checks[1].Look = nil },
+		`two checks are named "proven"`:                                           func(s *script) { s.Checks[1].Name = "proven" },
+		`check "protected" is of phase "recover", in which no check is evaluated`: func(s *script) { s.Checks[1].Phase = plan.Recover },
+		`no check in phase "prove", so nothing could be proven`:                   func(s *script) { s.Checks = s.Checks[1:] },
+	} {
+		t.Run(want, func(t *testing.T) {
+			s := newScript()
+			change(s)
+			seen := false
+			_, err := engine.Run(t.Context(), s.Plan, engine.Options{Observers: []plan.Observer{plan.ObserverFunc(func(plan.Event) { seen = true })}})
+			if err == nil || err.Error() != "plan tiny: "+want {
+				t.Errorf("%v, want %s", err, want)
+			}
+			if seen || len(s.done) > 0 {
+				t.Errorf("done %q, event seen: %v", s.done, seen)
+			}
+		})
+	}
+	if err := engine.Validate(newScript().Plan); err != nil {
+		t.Error(err)
+	}
+}
