@@ -203,7 +203,8 @@ func descend(n *yaml.Node, keys ...string) (*yaml.Node, error) {
 // InstallManifest puts a manifest into the kubelet's folder under the given file name, for example etcd.yaml, with mode
 // 0600. The kubelet sees the old file or the new one, whole, and never both: it is written to a dot-file, which the kubelet
 // doesn't read (extractFromDir in Kubernetes' pkg/kubelet/config/file.go), and renamed. What was there is first kept in
-// BackupDir. Content that is not one Pod is refused before anything is touched.
+// BackupDir; where time matters, call BackupManifest with BackupDir beforehand, and nothing is left to copy. Content that is not
+// one Pod is refused before anything is touched.
 func InstallManifest(ctx context.Context, n cluster.Node, file string, content []byte) error {
 	if err := checkFile(file); err != nil {
 		return err

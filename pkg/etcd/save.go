@@ -63,7 +63,8 @@ func Save(ctx context.Context, ep Endpoint, path string, opts ...SaveOption) (in
 	if err != nil {
 		return info, err
 	}
-	takenAt := time.Now()
+	// Without the monotonic reading: the value is written down and compared.
+	takenAt := time.Now().Round(0)
 	stream, err := cli.SnapshotWithVersion(ctx)
 	if err != nil {
 		return info, fmt.Errorf("snapshot of etcd at %s: %w", ep.URL, explain(ctx, err))
