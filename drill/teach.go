@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
 	"github.com/etcd-drill/drill/pkg/lesson"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -20,7 +23,8 @@ type teachOptions struct {
 	procedure string
 	language  string
 	cluster   string
-	image     string
+	// required says that the cluster was asked for, so that it must be there.
+	required bool
 }
 
 func newTeachCmd(a *App) *cobra.Command {
@@ -29,21 +33,21 @@ func newTeachCmd(a *App) *cobra.Command {
 		Use:   "teach SCENARIO",
 		Short: "Print a scenario as a lesson: each step with its why, the commands to type, and what to expect",
 		Long: `Print a scenario as a lesson in Markdown. The commands are those that "drill run --literal" types, for a
-cluster with one control plane; they work when pasted.`,
+cluster with one control plane; they work when pasted. Where the cluster is there, addresses and image names
+are read from it; else they are those of a textbook.`,
 		Example: `  drill cluster create lab
   drill teach deployment-loss --cluster lab > lesson.md`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeScenarios(),
-		RunE: func(_ *cobra.Command, args []string) error {
-			o.scenario = args[0]
-			return teach(o)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.scenario, o.required = args[0], cmd.Flags().Changed("cluster")
+			return teach(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.procedure, "procedure", defaultProcedure(), "how to restore; see drill list")
 	f.StringVar(&o.language, "lang", string(lesson.English), "language of the lesson")
-	f.StringVar(&o.cluster, "cluster", "drill", "name of the kind cluster that the commands are for")
-	f.StringVar(&o.image, "image", "", "image of the workload (default: the nginx that drill's node image holds)")
+	f.StringVar(&o.cluster, "cluster", defaultCluster, "the kind cluster that the commands are for")
 	_ = cmd.RegisterFlagCompletionFunc("procedure", completeProcedures())
 	return cmd
 }
@@ -51,7 +55,7 @@ cluster with one control plane; they work when pasted.`,
 // defaultProcedure is the first that is listed.
 func defaultProcedure() string { return procedure.All()[0].Name }
 
-func teach(o teachOptions) error {
+func teach(ctx context.Context, o teachOptions) error {
 	sc, err := scenarioNamed(o.scenario)
 	if err != nil {
 		return err
@@ -70,14 +74,40 @@ func teach(o teachOptions) error {
 	if err := kind.ValidateName(o.cluster); err != nil {
 		return err
 	}
-	node := o.cluster + "-control-plane" // as kind names the node of a cluster with one control plane
-	s := stage.Textbook(node, proc, o.image)
+	s, engine, err := o.stage(ctx, proc)
+	if err != nil {
+		return err
+	}
 	return lesson.Markdown(o.app.Stdout, scenarios.Plan(sc, proc, s), lesson.Options{
 		Language: lesson.Language(o.language),
 		Enter: func(node string) plan.Command {
-			return plan.Command{Argv: []string{"docker", "exec", "-it", node, "bash"}}
+			return plan.Command{Argv: []string{engine, "exec", "-it", node, "bash"}}
 		},
 		Setup: []plan.Command{{Argv: []string{"export", "KUBECONFIG=/etc/kubernetes/admin.conf"}}},
-		Needs: []string{"A cluster made by kubeadm with one control plane, and root on it. `drill cluster create " + o.cluster + "` makes one with kind."},
+		Needs: []string{"`drill cluster create " + o.cluster + "` makes such a cluster with kind."},
 	})
+}
+
+// stage is that of the cluster where it is there, and a textbook's otherwise, unless the cluster was asked for. It comes with the
+// command of the container engine.
+func (o teachOptions) stage(ctx context.Context, proc procedure.Procedure) (*stage.Stage, string, error) {
+	// As kind names the node of a cluster with one control plane.
+	textbook := stage.Textbook(o.cluster+"-control-plane", proc)
+	provider, err := o.app.provider(ctx, nil)
+	if err != nil {
+		if o.required {
+			return nil, "", err
+		}
+		return textbook, "docker", nil
+	}
+	engine := provider.Engine().Name
+	c, err := provider.Attach(ctx, o.cluster)
+	if errors.Is(err, cluster.ErrNotFound) && !o.required {
+		return textbook, engine, nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	s, err := stage.Lesson(ctx, c, proc)
+	return s, engine, err
 }

@@ -159,11 +159,13 @@ func (l *writer) checks(p plan.Plan) {
 	}
 	l.block("## " + l.say[howProven])
 	l.block(l.say[howProvenAbout])
-	items := make([]string, len(p.Checks))
-	for i, c := range p.Checks {
-		items[i] = "**" + c.Name + "**: " + sentence(oneLine(c.Summary))
+	for _, c := range p.Checks {
+		l.block("### " + c.Name)
+		l.blockf(trueWhen, sentence(oneLine(c.Summary)))
+		if len(c.Commands) > 0 {
+			l.commands(c.Commands)
+		}
 	}
-	l.bullets(items)
 }
 
 func (l *writer) bullets(items []string) { l.block("- " + strings.Join(items, "\n- ")) }

@@ -42,6 +42,7 @@ const (
 	expect
 	howProven
 	howProvenAbout
+	trueWhen
 	arrangeHeading
 	arrangeAbout
 	protectHeading
@@ -106,7 +107,8 @@ func table() map[phrase][1]string {
 		},
 		expect:          {"**What you should see:** %s"},
 		howProven:       {"How drill proves it"},
-		howProvenAbout:  {"The recovery counts as proven only when each of these is true:"},
+		howProvenAbout:  {"The recovery counts as proven only when each of these is true. drill holds several views against each other; with the commands you see the most telling ones."},
+		trueWhen:        {"True when %s"},
 		arrangeHeading:  {"Arrange"},
 		arrangeAbout:    {"First there must be something that can be lost."},
 		protectHeading:  {"Protect"},

@@ -284,12 +284,16 @@ func releaseStep(t Target) plan.Step {
 func rollback(t Target, files *manifests) []plan.Step {
 	swap := swapStep(t, files.old)
 	swap.Title = "Put the old etcd manifest back"
+	swap.Why = "The manifest names the old data directory, which nobody has touched since etcd left it."
+	swap.Expect = "`grep path: " + manifestPath + "` shows the old directory."
+	swap.Commands = append(t.on(func(controlplane.Member) plan.Command {
+		return plan.Command{Argv: []string{"cp", "--preserve", kept, staged}}
+	}), swap.Commands...)
 	steps := append([]plan.Step{stopKubeletStep(t), stopControlPlaneStep(t), swap, startKubeletStep(t)}, waitSteps(t)...)
 	for i := range steps {
 		steps[i].Name = "rollback-" + steps[i].Name
 		steps[i].Phase = plan.Rollback
 		steps[i].Outage = false
-		steps[i].Commands = nil // the typed face restores; going back is drill's own doing
 	}
 	return steps
 }

@@ -57,7 +57,7 @@ func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong,
 		return nil, nil, err
 	}
 	say("kubelet", kubelet)
-	running, err := controlplane.Containers(ctx, m.Node, false)
+	running, err := runningOn(ctx, m.Node)
 	if err != nil {
 		return nil, nil, err
 	}

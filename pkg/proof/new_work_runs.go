@@ -74,7 +74,7 @@ func workOnNode(ctx context.Context, s *Subject, pod corev1.Pod) (controlplane.C
 	if err != nil {
 		return controlplane.Container{}, err
 	}
-	running, err := controlplane.Containers(ctx, node, false)
+	running, err := runningOn(ctx, node)
 	if err != nil {
 		return controlplane.Container{}, err
 	}

@@ -85,9 +85,10 @@ func addresses(ctx context.Context, s *Subject) (found []address, missing []stri
 	return found, missing, nil
 }
 
-// fetch asks for / over HTTP from node n and returns nil for an answer with a status below 400.
+// fetch asks for / over HTTP from node n and returns nil for an answer with a status below 400. A proxy that is set up on the node
+// knows nothing of the cluster's addresses.
 func fetch(ctx context.Context, n cluster.Node, ip string, port int) error {
 	url := "http://" + net.JoinHostPort(ip, strconv.Itoa(port)) + "/"
-	_, err := cluster.Run(ctx, n, "curl", "--fail", "--silent", "--show-error", "--output", "/dev/null", "--max-time", "2", url)
+	_, err := cluster.Run(ctx, n, "curl", "--fail", "--silent", "--show-error", "--output", "/dev/null", "--noproxy", "*", "--max-time", "2", url)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
@@ -95,7 +96,7 @@ func typedPods(items []unstructured.Unstructured) ([]corev1.Pod, error) {
 func runningContainers(ctx context.Context, s *Subject) (map[string]map[string]controlplane.Container, error) {
 	out := map[string]map[string]controlplane.Container{}
 	for _, n := range s.Cluster.Nodes() {
-		found, err := controlplane.Containers(ctx, n, false)
+		found, err := runningOn(ctx, n)
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +109,14 @@ func runningContainers(ctx context.Context, s *Subject) (map[string]map[string]c
 	return out, nil
 }
 
-// holdAgainst compares the containers that a pod says are running with those that are.
+// runningOn returns the containers that the node's runtime has running. One may end between being listed and being inspected.
+func runningOn(ctx context.Context, n cluster.Node) ([]controlplane.Container, error) {
+	found, err := controlplane.Containers(ctx, n, false)
+	return slices.DeleteFunc(found, func(c controlplane.Container) bool { return c.State != controlplane.ContainerRunning }), err
+}
+
+// holdAgainst compares the containers that a pod says are running with those that are. A pod whose containers all wait for their next
+// try is of phase Running too, and says so of them; one that is Running and says nothing of any container makes an empty claim.
 func holdAgainst(pod corev1.Pod, running map[string]controlplane.Container) (wrong, right []string) {
 	for _, st := range pod.Status.ContainerStatuses {
 		if st.State.Running == nil && !st.Ready {
@@ -126,8 +134,8 @@ func holdAgainst(pod corev1.Pod, running map[string]controlplane.Container) (wro
 			right = append(right, fmt.Sprintf("%s: %s on node %s", name, short(id), pod.Spec.NodeName))
 		}
 	}
-	if pod.Status.Phase == corev1.PodRunning && len(wrong)+len(right) == 0 {
-		wrong = append(wrong, fmt.Sprintf("pod %s/%s: says Running but names no running container", pod.Namespace, pod.Name))
+	if pod.Status.Phase == corev1.PodRunning && len(pod.Status.ContainerStatuses) == 0 {
+		wrong = append(wrong, fmt.Sprintf("pod %s/%s: expected to name the containers that run, seen phase Running and none", pod.Namespace, pod.Name))
 	}
 	return wrong, right
 }

@@ -33,6 +33,8 @@ type Subject struct {
 	DataDir string
 	// Workload is what the scenario deployed.
 	Workload Workload
+	// NodeSnapshot is where the snapshot lies for a person who types on the first control plane.
+	NodeSnapshot string
 	// Snapshot describes the snapshot that is restored; nil until it was taken.
 	Snapshot *plan.SnapshotInfo
 }
@@ -159,7 +161,7 @@ func get(ctx context.Context, s Server, o Object) (*unstructured.Unstructured, e
 // Checks returns every check, in the order in which they are evaluated: what is cheap and tells most first, what makes new
 // objects last.
 func Checks(s *Subject) []plan.Check {
-	return []plan.Check{
+	all := []plan.Check{
 		SnapshotIntact(s),
 		ObjectsRestored(s),
 		ReadsAgree(s),
@@ -168,4 +170,9 @@ func Checks(s *Subject) []plan.Check {
 		ControlPlaneRenewed(s),
 		NewWorkRuns(s),
 	}
+	byHand := commands(s)
+	for i, c := range all {
+		all[i].Commands = byHand[c.Name]
+	}
+	return all
 }

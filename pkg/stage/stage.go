@@ -101,21 +101,33 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 	return s, nil
 }
 
-// Textbook is a stage without a cluster, for a lesson: one control plane as kubeadm sets it up on a node of that name, and the
-// file names that tutorials use.
-func Textbook(node string, p procedure.Procedure, image string) *Stage {
-	if image == "" {
-		image = fallbackImage
+// Textbook is a stage for a lesson: it is never played, and has the file names that tutorials use. Its control plane is one as kubeadm sets
+// it up on a node of that name.
+func Textbook(node string, p procedure.Procedure) *Stage {
+	return lesson([]controlplane.Member{{Name: node, Etcd: textbookEtcd(node)}}, p, fallbackImage)
+}
+
+// Lesson is like Textbook, with what is true of a cluster that is there. It is only read.
+func Lesson(ctx context.Context, c cluster.Cluster, p procedure.Procedure) (*Stage, error) {
+	members, err := controlplane.Members(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: reading the etcd manifests: %w", c.Name(), err)
 	}
-	m := controlplane.Member{Name: node, Etcd: textbookEtcd(node)}
+	if len(members) != 1 {
+		return nil, fmt.Errorf("cluster %s has %d control planes, and the lesson is for one", c.Name(), len(members))
+	}
+	return lesson(members, p, localImage(ctx, members[0].Node)), nil
+}
+
+func lesson(members []controlplane.Member, p procedure.Procedure, image string) *Stage {
 	s := &Stage{}
-	s.Subject = proof.Subject{Members: []controlplane.Member{m}}
-	s.Info = plan.ClusterInfo{Name: strings.TrimSuffix(node, "-control-plane"), Nodes: 1}
-	s.cast([]controlplane.Member{m}, p, image, "/var/lib/drill")
+	s.Subject = proof.Subject{Members: members}
+	s.Info = plan.ClusterInfo{Name: strings.TrimSuffix(members[0].Name, "-control-plane"), Nodes: 1}
+	s.cast(members, p, image, "/var/lib/drill")
 	s.Target.DataDir = "/var/lib/etcd-from-backup"
 	s.Target.NodeSnapshot = "/tmp/etcd-backup.db"
 	s.Target.Token = ""
-	s.Subject.DataDir = s.Target.DataDir
+	s.Subject.DataDir, s.Subject.NodeSnapshot = s.Target.DataDir, s.Target.NodeSnapshot
 	return s
 }
 
@@ -133,6 +145,7 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		Restore:      s.restore,
 		Release:      s.release,
 	}
+	s.Subject.NodeSnapshot = s.Target.NodeSnapshot
 }
 
 func (s *Stage) bump(p procedure.Procedure) uint64 {

@@ -1,0 +1,57 @@
+package proof
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// commands are how a person looks at what a check looks at, by the check's name. They are for one who has a shell on the first control plane.
+func commands(s *Subject) map[string][]plan.Command {
+	if len(s.Members) == 0 {
+		return nil
+	}
+	on := s.Members[0].Name
+	w := s.Workload
+	run := func(argv ...string) plan.Command { return plan.Command{On: on, Argv: argv} }
+	pipe := func(c plan.Command, to ...string) plan.Command { c.PipeTo = to; return c }
+	fresh := NewWork(w)
+	return map[string][]plan.Command{
+		"snapshot-intact": {
+			// The last 32 bytes are the SHA-256 of all bytes before them; the two lines must show the same digits.
+			pipe(run("head", "-c", "-32", s.NodeSnapshot), "sha256sum"),
+			pipe(run("tail", "-c", "32", s.NodeSnapshot), "od", "-An", "-v", "-tx1", "-w32"),
+		},
+		"objects-restored": {
+			run("kubectl", "get", "deployments,replicasets,pods,services", "-l", w.Selector(), "-o", "custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid"),
+		},
+		"reads-agree": {
+			run("kubectl", "get", "deployment", w.Name),
+			run("kubectl", "get", "deployments", "-l", w.Selector()),
+			pipe(run("kubectl", "get", "--raw", fmt.Sprintf("/apis/apps/v1/namespaces/%s/deployments?labelSelector=app%%3D%s&resourceVersion=0", w.Namespace, w.Name)), "grep", "-c", "uid"),
+		},
+		"status-backed": {
+			run("kubectl", "get", "pods", "-l", w.Selector(), "-o", "custom-columns=NAME:.metadata.name,PHASE:.status.phase,CONTAINER:.status.containerStatuses[0].containerID"),
+			run("crictl", "ps", "--no-trunc", "--name", "^"+w.Name+"$"),
+		},
+		"service-answers": {
+			pipe(run("kubectl", "get", "service", w.Name, "-o", "jsonpath={.spec.clusterIP}"),
+				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/"),
+			pipe(run("kubectl", "get", "pods", "-l", w.Selector(), "-o", `jsonpath={range .items[*]}{.status.podIP}{"\n"}{end}`),
+				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/"),
+		},
+		"control-plane-renewed": {
+			run("stat", "--format=%z", "/etc/kubernetes/manifests/etcd.yaml"),
+			run("systemctl", "show", "kubelet", "--property=ActiveEnterTimestamp"),
+			run("crictl", "ps", "--name", "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$"),
+			pipe(run("crictl", "inspect", "--name", "^etcd$"), "grep", "hostPath"),
+		},
+		"new-work-runs": {
+			run("kubectl", "create", "deployment", fresh, "--image="+w.Image, "--port="+strconv.Itoa(w.Port)),
+			run("kubectl", "rollout", "status", "deployment/"+fresh, "--timeout=60s"),
+			run("kubectl", "get", "pods", "-l", "app="+fresh, "-o", "wide"),
+			run("kubectl", "delete", "deployment", fresh),
+		},
+	}
+}
