@@ -52,9 +52,14 @@ func Run(t *testing.T, open func(t *testing.T) cluster.Cluster) {
 			}
 		})
 	})
-	for _, n := range c.Nodes() {
-		t.Run("Node "+string(n.Role())+" "+n.Name(), func(t *testing.T) { runNode(t, n) })
-	}
+	t.Run("Node", func(t *testing.T) {
+		for _, n := range c.Nodes() {
+			t.Run(string(n.Role())+" "+n.Name(), func(t *testing.T) {
+				t.Parallel()
+				runNode(t, n)
+			})
+		}
+	})
 }
 
 func runNode(t *testing.T, n cluster.Node) {

@@ -191,7 +191,7 @@ func (p *Provider) provision(ctx context.Context, o CreateOptions, s shape, rec 
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig that kind wrote: %w", err)
 	}
-	if err := waitReady(ctx, config, s.controlPlanes+s.workers, o.Wait); err != nil {
+	if err := waitReady(ctx, config, s, o.Wait); err != nil {
 		return nil, err
 	}
 	rec.Complete = true

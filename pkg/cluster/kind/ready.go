@@ -18,12 +18,14 @@ const (
 	readyPoll = 500 * time.Millisecond
 	// requestTimeout bounds one question to an API server, which may accept a connection and never answer.
 	requestTimeout = 10 * time.Second
+	// controlPlaneLabel is what kubeadm puts on control planes.
+	controlPlaneLabel = "node-role.kubernetes.io/control-plane"
 )
 
-// waitReady returns once a workload can run: every node is Ready, some node takes ordinary pods, CoreDNS is
+// waitReady returns once a workload can run: every node is Ready, ordinary pods may be scheduled, CoreDNS is
 // available, and the ServiceAccount exists without which no pod is admitted. kind's own wait for the nodes only warns when
 // its time is over.
-func waitReady(ctx context.Context, kubeconfig []byte, nodes int, limit time.Duration) error {
+func waitReady(ctx context.Context, kubeconfig []byte, s shape, limit time.Duration) error {
 	cfg, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig of the new cluster: %w", err)
@@ -37,7 +39,7 @@ func waitReady(ctx context.Context, kubeconfig []byte, nodes int, limit time.Dur
 	defer cancel()
 	last := "nothing"
 	err = wait.PollUntilContextCancel(bounded, readyPoll, true, func(ctx context.Context) (bool, error) {
-		missing := whatIsMissing(ctx, client, nodes)
+		missing := whatIsMissing(ctx, client, s)
 		if missing != "" && ctx.Err() == nil {
 			last = missing // once the time is over, each question fails for that reason alone
 		}
@@ -55,12 +57,12 @@ func waitReady(ctx context.Context, kubeconfig []byte, nodes int, limit time.Dur
 }
 
 // whatIsMissing says what keeps the cluster from being ready, or nothing.
-func whatIsMissing(ctx context.Context, client kubernetes.Interface, nodes int) string {
+func whatIsMissing(ctx context.Context, client kubernetes.Interface, s shape) string {
 	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return "listing nodes: " + err.Error()
 	}
-	if missing := nodesMissing(list.Items, nodes); missing != "" {
+	if missing := nodesMissing(list.Items, s); missing != "" {
 		return missing
 	}
 	dns, err := client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, "coredns", metav1.GetOptions{})
@@ -76,23 +78,26 @@ func whatIsMissing(ctx context.Context, client kubernetes.Interface, nodes int) 
 	return ""
 }
 
-func nodesMissing(all []corev1.Node, want int) string {
-	if len(all) < want {
+// nodesMissing says which nodes are missing, not Ready, or closed to ordinary pods though they should take them: the
+// workers, or where there are none, the control planes.
+func nodesMissing(all []corev1.Node, s shape) string {
+	if want := s.controlPlanes + s.workers; len(all) < want {
 		return fmt.Sprintf("%d of %d nodes have registered", len(all), want)
 	}
 	var unready []string
-	var takesWork bool
 	for _, n := range all {
-		if why := notReady(n); why != "" {
+		_, controlPlane := n.Labels[controlPlaneLabel]
+		why := notReady(n)
+		if why == "" && (!controlPlane || s.workers == 0) {
+			// A node is Ready some seconds before the taint goes that kept pods away until then.
+			why = repels(n)
+		}
+		if why != "" {
 			unready = append(unready, n.Name+": "+why)
 		}
-		takesWork = takesWork || !repels(n)
 	}
 	if len(unready) > 0 {
-		return "nodes are not Ready: " + strings.Join(unready, "; ")
-	}
-	if !takesWork {
-		return "every node is tainted, so no workload would be scheduled"
+		return "nodes are not ready: " + strings.Join(unready, "; ")
 	}
 	return ""
 }
@@ -109,14 +114,17 @@ func notReady(n corev1.Node) string {
 	return "no Ready condition yet"
 }
 
-// repels says whether ordinary pods stay away from the node.
-func repels(n corev1.Node) bool {
+// repels says what keeps ordinary pods away from the node, or nothing.
+func repels(n corev1.Node) string {
 	for _, t := range n.Spec.Taints {
 		if t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute {
-			return true
+			return "tainted " + t.ToString()
 		}
 	}
-	return n.Spec.Unschedulable
+	if n.Spec.Unschedulable {
+		return "unschedulable"
+	}
+	return ""
 }
 
 func deploymentMissing(d *appsv1.Deployment) string {
