@@ -6,7 +6,8 @@ state_dir=${DRILL_ENGINE_STATE_DIR:-/run/drill-engine}
 pid_file=$state_dir/dockerd.pid
 log_file=$state_dir/dockerd.log
 
-# Starting includes bringing back the containers of the last time, which may be whole clusters.
+# How long to wait for a daemon. Starting includes bringing back the containers of the last time, which may be whole clusters.
+# shellcheck disable=SC2034 # up and down use it
 wait_seconds=${DRILL_ENGINE_WAIT:-120}
 
 say() { printf 'engine: %s\n' "$*" >&2; }
@@ -71,14 +72,29 @@ bounding_set_limited() {
   ((16#$bound != (1 << (last + 1)) - 1))
 }
 
-# is_our_daemon is true when process $1 is a running dockerd, not one that took over a stale number.
-is_our_daemon() { [[ -n ${1:-} && $(cat "/proc/$1/comm" 2>/dev/null) == dockerd ]]; }
+# is_program is true when process $1 runs program $2: not another that took over a stale number, and not one that has
+# ended but is never collected, which happens where process 1 is not an init.
+is_program() {
+  [[ -n ${1:-} && $(cat "/proc/$1/comm" 2>/dev/null) == "$2" ]] || return 1
+  ! grep -q '^State:[[:space:]]*[ZX]' "/proc/$1/status" 2>/dev/null
+}
+
+is_daemon() { is_program "${1:-}" dockerd; }
+
+# any_daemon is true when some dockerd runs, whoever started it.
+any_daemon() {
+  local pid
+  for pid in $(pgrep -x dockerd || true); do
+    if is_daemon "$pid"; then return 0; fi
+  done
+  return 1
+}
 
 # our_pid prints the number of the daemon that `up` started and that still runs, or fails.
 our_pid() {
   local pid
   pid=$(cat "$pid_file" 2>/dev/null) || return 1
-  is_our_daemon "$pid" && printf '%s\n' "$pid"
+  is_daemon "$pid" && printf '%s\n' "$pid"
 }
 
 # wait_until polls the command $3... until it is true or $1 seconds have passed; $2 says what is awaited.
@@ -93,4 +109,4 @@ wait_until() {
   say "$what after $((SECONDS - end + limit)) s"
 }
 
-last_log_lines() { tail -n "${1:-15}" "$log_file" 2>/dev/null || true; }
+last_log_lines() { tail -n 15 "$log_file" 2>/dev/null || true; }

@@ -53,24 +53,28 @@ func ensurePins(ctx context.Context, c Component, short, version string, log *st
 	})
 }
 
-// writeKubernetes writes the go.mod of Kubernetes, which can't be required as it is: it replaces its own staging modules
-// by folders that only its repository has. They are replaced by their published versions here.
+// writeKubernetes writes the go.mod of Kubernetes, which can't be required as it is: it more its own staging modules
+// by folders that only its repository has. They are replaced by their published versions here. Its choice of Go's
+// compatibility switches is taken over: it decides how the programs behave.
 func writeKubernetes(ctx context.Context, c Component, version string) error {
 	return inPlace(c.Dir, func(work string) error {
 		upstream, err := upstreamModule(ctx, work, version)
 		if err != nil {
 			return err
 		}
-		var replaces strings.Builder
+		var more strings.Builder
 		staging := "v0." + strings.TrimPrefix(version, "v1.")
-		replaces.WriteString("\nreplace (\n")
+		for _, g := range upstream.Godebug {
+			fmt.Fprintf(&more, "\ngodebug %s=%s\n", g.Key, g.Value)
+		}
+		more.WriteString("\nreplace (\n")
 		for _, r := range upstream.Replace {
 			if strings.HasPrefix(r.New.Path, "./staging/") {
-				fmt.Fprintf(&replaces, "\t%s => %s %s\n", r.Old.Path, r.Old.Path, staging)
+				fmt.Fprintf(&more, "\t%s => %s %s\n", r.Old.Path, r.Old.Path, staging)
 			}
 		}
-		replaces.WriteString(")\n")
-		if err := startModule(work, "kubernetes", "Kubernetes "+version, replaces.String()); err != nil {
+		more.WriteString(")\n")
+		if err := startModule(work, "kubernetes", "Kubernetes "+version, more.String()); err != nil {
 			return err
 		}
 		return addTools(ctx, work, c.Packages, version)
@@ -79,6 +83,7 @@ func writeKubernetes(ctx context.Context, c Component, version string) error {
 
 // goModule is the part of "go mod edit -json" that is wanted here.
 type goModule struct {
+	Godebug []struct{ Key, Value string }
 	Replace []struct{ Old, New struct{ Path string } }
 }
 
