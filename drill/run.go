@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
@@ -107,8 +108,9 @@ func (o *runOptions) parse(names []string, procedureName string, nodesGiven bool
 		}
 	}
 	if o.cluster != "" {
-		if err := kind.ValidateName(o.cluster); err != nil {
-			return err
+		// kind itself allows more than ValidateName lets drill make.
+		if problems := validation.IsDNS1123Subdomain(o.cluster); len(problems) > 0 {
+			return usagef("cluster name %q: %s", o.cluster, problems[0])
 		}
 		if o.image != "" {
 			return usagef("--image is for a cluster that is made for the run, and --cluster names one that is there")
@@ -128,7 +130,7 @@ func run(ctx context.Context, o runOptions) error {
 		out, terminal = o.app.Stderr, o.app.ErrTerminal
 	}
 	view := term.New(out, terminal)
-	defer view.Close()
+	defer func() { _ = view.Close() }() // its error is looked at below, where there is one to tell
 	doc, err := runAll(ctx, o, view)
 	if err != nil {
 		return err

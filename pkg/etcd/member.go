@@ -119,7 +119,7 @@ func ask[T any](ctx context.Context, ep Endpoint, limit time.Duration, what stri
 // explain makes errors of a context that ended recognisable by errors.Is: gRPC reports them by its own codes.
 func explain(ctx context.Context, err error) error {
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("%w (last seen: %v)", cause, err)
+		return fmt.Errorf("%w (last seen: %w)", cause, err)
 	}
 	return err
 }

@@ -130,7 +130,7 @@ func Restore(ctx context.Context, w Worker, o RestoreOptions) (err error) {
 	}
 	// Where the target exists it is empty: Remove refuses any other. A rename would not replace it on every system.
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s: %v", ErrTargetExists, target, err)
+		return fmt.Errorf("%w: %s: %w", ErrTargetExists, target, err)
 	}
 	if err := os.Rename(part, target); err != nil {
 		return err

@@ -99,7 +99,7 @@ func view(path string, look func(*bolt.Tx) error) error {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return fmt.Errorf("%s is in use by another process, so it is the database of a running etcd and no snapshot: %w", path, err)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
-		return fmt.Errorf("%w: it has no valid header of a bbolt database (%v)", ErrNotSnapshot, err)
+		return fmt.Errorf("%w: it has no valid header of a bbolt database (%w)", ErrNotSnapshot, err)
 	case err != nil:
 		return tooSmall(path, err)
 	}
@@ -128,7 +128,7 @@ func tooSmall(path string, refusal error) error {
 // (internal/common/meta.go and types.go in go.etcd.io/bbolt).
 const (
 	boltMagic   uint32 = 0xED0CDAED
-	boltMagicAt        = 16
+	boltMagicAt int64  = 16
 )
 
 // checkTrailer makes sure that the file has the length that its header says, followed by the SHA-256 of its content, and

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -123,10 +124,10 @@ func (s *Stage) RecordBefore() plan.Step {
 
 // restore makes the new data directory on one node: etcdutl's code restores it here, in a child process, and the result is sent.
 // The node needs no tool of ours and no architecture like this machine's.
-func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
+func (s *Stage) restore(ctx context.Context, m controlplane.Member) (err error) {
 	local := filepath.Join(s.opt.Dir, "restored-"+m.Name)
-	defer os.RemoveAll(local)
-	err := etcd.Restore(ctx, s.Subject.Worker, etcd.RestoreOptions{
+	defer func() { err = errors.Join(err, os.RemoveAll(local)) }()
+	err = etcd.Restore(ctx, s.Subject.Worker, etcd.RestoreOptions{
 		Snapshot:       s.Subject.Snapshot.Path,
 		DataDir:        local,
 		Name:           m.Etcd.Name,

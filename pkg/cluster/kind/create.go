@@ -11,9 +11,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/etcd-drill/drill/pkg/cluster"
 	kindcluster "sigs.k8s.io/kind/pkg/cluster"
 	kindexec "sigs.k8s.io/kind/pkg/exec"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
 const (
@@ -229,7 +230,7 @@ func (p *Provider) starve(ctx context.Context, done <-chan error, name string) e
 			_ = p.engine.removeContainers(ctx, all) // remove, which follows, reports what can't be removed
 		}
 		select {
-		case <-done:
+		case <-done: //nolint:errcheck // what kind says of a creation that was cut short tells nobody anything
 			return nil
 		case <-tick.C:
 		case <-ctx.Done():

@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcd-drill/drill/pkg/cluster"
 	kindcluster "sigs.k8s.io/kind/pkg/cluster"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
 // ProviderVariable is the environment variable with which kind's users choose the container engine. kind's own

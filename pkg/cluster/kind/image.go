@@ -7,9 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcd-drill/drill/pkg/cluster"
 	"k8s.io/apimachinery/pkg/util/version"
 	"sigs.k8s.io/kind/pkg/apis/config/defaults"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
 const (

@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcd-drill/drill/pkg/cluster"
 	"sigs.k8s.io/kind/pkg/apis/config/defaults"
 	"sigs.k8s.io/yaml"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
 // fakeEngine puts commands in the place of the container engines: each name stands for a shell script. Engines that fail or

@@ -6,9 +6,10 @@ import (
 	"strings"
 
 	"github.com/agext/levenshtein"
-	"github.com/etcd-drill/drill/pkg/cluster"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/kind/pkg/cluster/constants"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
 // nameMax leaves room in a host name (64 bytes, sethostname(2)) for what kind appends to a cluster's name.

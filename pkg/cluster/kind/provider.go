@@ -11,10 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcd-drill/drill/pkg/cluster"
 	"golang.org/x/sync/errgroup"
 	kindcluster "sigs.k8s.io/kind/pkg/cluster"
 	"sigs.k8s.io/kind/pkg/cluster/constants"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
 // Name is what cluster.Cluster's Provider returns for a cluster of this package.

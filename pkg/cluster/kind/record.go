@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -142,24 +141,6 @@ func (s store) forget(name string) error {
 		return fmt.Errorf("forgetting cluster %s: %w", name, err)
 	}
 	return nil
-}
-
-// recorded lists the names of clusters that have a record.
-func (s store) recorded() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, "clusters"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing the clusters on record: %w", err)
-	}
-	var all []string
-	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), ".json"); ok && !strings.HasPrefix(name, ".") {
-			all = append(all, name)
-		}
-	}
-	return all, nil
 }
 
 // lock makes the caller the only one that creates or deletes the named cluster, and returns what ends that. It doesn't wait
