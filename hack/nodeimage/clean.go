@@ -26,11 +26,11 @@ func newCleanCmd(o *options) *cobra.Command {
 			}
 			defer unlock()
 			for _, label := range []string{recipe.LabelInputs, recipe.LabelBalancer} {
-				names, err := r.Engine.ImagesWithLabel(ctx, label)
+				named, nameless, err := r.Engine.ImagesWithLabel(ctx, label)
 				if err != nil {
 					return err
 				}
-				if err := r.Engine.Remove(ctx, names...); err != nil {
+				if err := r.Engine.Remove(ctx, append(named, nameless...)...); err != nil {
 					return fmt.Errorf("%w (delete the clusters that use it first)", err)
 				}
 			}

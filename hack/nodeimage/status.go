@@ -33,11 +33,11 @@ func newStatusCmd(o *options) *cobra.Command {
 func printStatus(ctx context.Context, w io.Writer, r *recipe.Recipe) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "IMAGE\tKUBERNETES\tSIZE\tSTATE\tWORKLOAD IMAGES INSIDE")
-	own, err := r.Engine.ImagesWithLabel(ctx, recipe.LabelInputs)
+	own, nameless, err := r.Engine.ImagesWithLabel(ctx, recipe.LabelInputs)
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Compact(slices.Sorted(slices.Values(append(own, kindsrc.DefaultNodeImage)))) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(append(append(own, nameless...), kindsrc.DefaultNodeImage)))) {
 		found, err := r.Engine.Inspect(ctx, name)
 		if err != nil {
 			return err

@@ -75,13 +75,22 @@ func (e *Engine) Inspect(ctx context.Context, ref string) (*Image, error) {
 	return &Image{ID: found[0].ID, Size: found[0].Size, Labels: found[0].Config.Labels}, nil
 }
 
-// ImagesWithLabel lists the names of the local images that carry the label.
-func (e *Engine) ImagesWithLabel(ctx context.Context, label string) ([]string, error) {
-	out, err := run.Output(ctx, e.cmd("images", "--filter", "label="+label, "--format", "{{.Repository}}:{{.Tag}}"))
+// ImagesWithLabel lists the local images that carry the label, by name, and by ID those that have lost their name to a
+// newer image.
+func (e *Engine) ImagesWithLabel(ctx context.Context, label string) (named, nameless []string, err error) {
+	out, err := run.Output(ctx, e.cmd("images", "--filter", "label="+label, "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"))
 	if err != nil {
-		return nil, fmt.Errorf("listing images: %w", err)
+		return nil, nil, fmt.Errorf("listing images: %w", err)
 	}
-	return strings.Fields(out), nil
+	for line := range strings.Lines(out) {
+		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.Contains(name, "<none>") {
+			nameless = append(nameless, id)
+		} else {
+			named = append(named, name)
+		}
+	}
+	return named, nameless, nil
 }
 
 // Pull fetches ref and shows the engine's own progress on progress.

@@ -135,10 +135,6 @@ func (r *Recipe) commit(ctx context.Context, container *engine.Container, specs 
 		return err
 	}
 	name := ImageName(r.Kubernetes)
-	before, err := r.Engine.Inspect(ctx, name)
-	if err != nil {
-		return err
-	}
 	err = container.Commit(ctx, name,
 		`ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]`,
 		"STOPSIGNAL SIGRTMIN+3", // the signal that tells systemd to shut down
@@ -149,10 +145,19 @@ func (r *Recipe) commit(ctx context.Context, container *engine.Container, specs 
 	if err != nil {
 		return err
 	}
-	if before != nil {
-		// A cluster may still run on the replaced image; then it stays until "clean".
-		if err := r.Engine.Remove(ctx, before.ID); err != nil {
-			r.Log.Printf("the replaced image %s stays, it is in use", before.ID)
+	return r.dropReplaced(ctx)
+}
+
+// dropReplaced removes the images that newer builds have taken the name from. One that a cluster still runs on stays; the
+// next build or "clean" finds it again.
+func (r *Recipe) dropReplaced(ctx context.Context) error {
+	_, nameless, err := r.Engine.ImagesWithLabel(ctx, LabelInputs)
+	if err != nil {
+		return err
+	}
+	for _, id := range nameless {
+		if err := r.Engine.Remove(ctx, id); err != nil {
+			r.Log.Printf("the replaced image %s stays: a cluster runs on it", id)
 		}
 	}
 	return nil
