@@ -64,8 +64,8 @@ lint: ## Run the linters
 	go -C hack/nodeimage tool -modfile='$(CURDIR)/hack/tools/go.mod' golangci-lint run --config '$(CURDIR)/.golangci.yaml' ./...
 
 .PHONY: generate
-generate: build ## Write the generated documentation
-	bin/drill list -o json | go run ./hack/docs > docs/reference.md
+generate: ## Write the generated documentation: the reference and the lessons
+	go run ./hack/docs docs
 
 .PHONY: clean
 clean: ## Remove what was built here; images and caches go with `go -C hack/nodeimage run . clean`
