@@ -89,11 +89,11 @@ func swapTime(ctx context.Context, n cluster.Node) (time.Time, error) {
 	}
 	sec, nsec, _ := strings.Cut(out, ".")
 	s, errS := strconv.ParseInt(sec, 10, 64)
-	ns, errN := strconv.ParseInt(nsec, 10, 64)
-	if errS != nil || errN != nil {
+	ns, errN := strconv.ParseUint(nsec, 10, 63)
+	if errS != nil || errN != nil || len(nsec) != len("000000000") {
 		return time.Time{}, fmt.Errorf("node %s: stat says %q for the time of %s", n.Name(), out, path)
 	}
-	return time.Unix(s, ns), nil
+	return time.Unix(s, int64(ns)), nil
 }
 
 // named returns the containers of kube-system's static pod of that name.

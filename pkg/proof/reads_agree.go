@@ -170,11 +170,12 @@ func viewWatch(ctx context.Context, s Server, r schema.GroupVersionResource, w W
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w; seen until then: %s", context.Cause(ctx), out)
 		case e, open := <-watcher.ResultChan():
-			if !open && ctx.Err() == nil {
-				return nil, fmt.Errorf("the API server ended the watch early; seen until then: %s", out)
-			}
-			if !open { // because the time is over
-				continue
+			if !open {
+				early := errors.New("the API server ended the watch early")
+				if ctx.Err() != nil { // it was ended here
+					early = context.Cause(ctx)
+				}
+				return nil, fmt.Errorf("%w; seen until then: %s", early, out)
 			}
 			done, err := out.take(e)
 			if err != nil || done {
