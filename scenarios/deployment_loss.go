@@ -15,6 +15,7 @@ func DeploymentLoss() Scenario {
 		Nodes: 1,
 		Steps: func(s *stage.Stage) []plan.Step {
 			return []plan.Step{
+				s.CheckNames(),
 				s.Deploy(),
 				s.Tools(),
 				s.ReadEtcdCommand(),

@@ -54,6 +54,17 @@ func until(ctx context.Context, what string, look func(context.Context) (done bo
 	}
 }
 
+// CheckNames makes sure that nothing on the cluster has the names that the run is going to use.
+func (s *Stage) CheckNames() plan.Step {
+	return plan.Step{
+		Name:  "check-names",
+		Phase: plan.Arrange,
+		Title: "Make sure that nothing on the cluster has the names that will be used",
+		Why:   "drill touches nothing that it did not make.",
+		Do:    s.vacant,
+	}
+}
+
 // Deploy puts the workload on the cluster and waits until it serves.
 func (s *Stage) Deploy() plan.Step {
 	w := s.Subject.Workload
@@ -80,16 +91,46 @@ func (s *Stage) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := s.Subject.Workload
+	w := &s.Subject.Workload
 	create := metav1.CreateOptions{FieldManager: fieldManager}
-	_, err = client.AppsV1().Deployments(w.Namespace).Create(ctx, deployment(w), create)
-	if err == nil {
-		_, err = client.CoreV1().Services(w.Namespace).Create(ctx, service(w), create)
+	d, err := client.AppsV1().Deployments(w.Namespace).Create(ctx, deployment(*w), create)
+	if err != nil {
+		return err
 	}
-	if apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("%w: drill does not touch what it did not make; delete it, or use another cluster", err)
+	w.Objects = append(w.Objects, proof.DeploymentObject(d)) // from now on it is ours to remove
+	svc, err := client.CoreV1().Services(w.Namespace).Create(ctx, service(*w), create)
+	if err != nil {
+		return err
 	}
-	return err
+	w.Objects = append(w.Objects, proof.ServiceObject(svc))
+	return nil
+}
+
+func (s *Stage) vacant(ctx context.Context) error {
+	client, err := s.client()
+	if err != nil {
+		return err
+	}
+	w := s.Subject.Workload
+	deployments, get := client.AppsV1().Deployments(w.Namespace), metav1.GetOptions{}
+	for what, look := range map[string]func() error{
+		"deployment " + w.Name:           func() error { _, err := deployments.Get(ctx, w.Name, get); return err },
+		"deployment " + proof.NewWork(w): func() error { _, err := deployments.Get(ctx, proof.NewWork(w), get); return err },
+		"service " + w.Name:              func() error { _, err := client.CoreV1().Services(w.Namespace).Get(ctx, w.Name, get); return err },
+		"configmap " + probeConfigMapName: func() error {
+			_, err := client.CoreV1().ConfigMaps(w.Namespace).Get(ctx, probeConfigMapName, get)
+			return err
+		},
+	} {
+		switch err := look(); {
+		case err == nil:
+			return fmt.Errorf("%s exists in namespace %s already, and drill touches nothing that it did not make: use another cluster, or, if it is of no use, delete it with: kubectl -n %s delete %s",
+				what, w.Namespace, w.Namespace, what)
+		case !apierrors.IsNotFound(err):
+			return fmt.Errorf("looking for %s: %w", what, err)
+		}
+	}
+	return nil
 }
 
 func deployment(w proof.Workload) *appsv1.Deployment {

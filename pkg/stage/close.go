@@ -41,7 +41,7 @@ func (s *Stage) Close(ctx context.Context, tidy bool) error {
 	}
 	if s.probe != nil {
 		remove(client.AppsV1().Deployments(w.Namespace).Delete(ctx, proof.NewWork(w), metav1.DeleteOptions{}))
-		remove(client.CoreV1().ConfigMaps(w.Namespace).Delete(ctx, probeConfigMap, metav1.DeleteOptions{}))
+		remove(client.CoreV1().ConfigMaps(w.Namespace).Delete(ctx, probeConfigMapName, metav1.DeleteOptions{}))
 	}
 	return errors.Join(problems...)
 }

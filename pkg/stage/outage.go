@@ -40,8 +40,8 @@ const (
 	probePatience = time.Second
 )
 
-// probeConfigMap is what the probe writes to.
-const probeConfigMap = "drill-probe"
+// probeConfigMapName is what the probe writes to.
+const probeConfigMapName = "drill-probe"
 
 // maxAnswer bounds what the probe reads of an answer, in bytes: more than any of its questions yields.
 const maxAnswer = 4 << 20
@@ -204,8 +204,8 @@ func (s *Stage) deploymentUID() types.UID {
 
 // writes applies a ConfigMap with a new value, which makes it where it is missing.
 func (a asker) writes(ctx context.Context) error {
-	body := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q},"data":{"at":%q}}`, probeConfigMap, time.Now().UTC().Format(time.RFC3339Nano))
-	_, err := a.do(ctx, http.MethodPatch, "/api/v1/namespaces/"+workloadNamespace+"/configmaps/"+probeConfigMap+"?fieldManager="+fieldManager+"&force=true",
+	body := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q},"data":{"at":%q}}`, probeConfigMapName, time.Now().UTC().Format(time.RFC3339Nano))
+	_, err := a.do(ctx, http.MethodPatch, "/api/v1/namespaces/"+workloadNamespace+"/configmaps/"+probeConfigMapName+"?fieldManager="+fieldManager+"&force=true",
 		"application/apply-patch+yaml", body)
 	return err
 }
