@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -36,7 +37,8 @@ The first of these is taken:
   4. kind's own published image, where it can be pulled
   5. the image built here, which is built now
 
-With --kubernetes, kind's published image is left out: it has a version of its own.
+kind's published image has a version of its own. It is left out when --kubernetes asks for one that is neither that nor
+this program's default.
 A stand-in for the load balancer of clusters with several control planes is made as well, where the real one is
 neither here nor to be had.`,
 		Args: cobra.NoArgs,
@@ -50,7 +52,7 @@ neither here nor to be had.`,
 			if c.named == "" {
 				c.named = os.Getenv(imageVariable)
 			}
-			if cmd.Flags().Changed("kubernetes") {
+			if !publishedFits(o.kubernetes, c.published) {
 				c.published = ""
 			}
 			chosen, err := c.choose(ctx)
@@ -66,6 +68,13 @@ neither here nor to be had.`,
 	}
 	cmd.Flags().StringVar(&image, "image", "", "use this image and no other (or set "+imageVariable+")")
 	return cmd
+}
+
+// publishedFits reports whether kind's published image will do for who asks for a version: the default version stands
+// for "whatever is at hand", any other is meant.
+func publishedFits(kubernetes, published string) bool {
+	repository, _, _ := strings.Cut(published, "@")
+	return kubernetes == defaultKubernetes || strings.HasSuffix(repository, ":"+kubernetes)
 }
 
 // chooser finds the node image to use.

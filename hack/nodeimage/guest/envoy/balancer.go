@@ -160,12 +160,12 @@ func (b *balancer) accept(l net.Listener) {
 
 // pass connects client with a server and copies both ways until both are done.
 func (b *balancer) pass(client net.Conn) {
-	defer client.Close()
+	defer shut(client)
 	upstream := b.dial()
 	if upstream == nil {
 		return
 	}
-	defer upstream.Close()
+	defer shut(upstream)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -178,14 +178,17 @@ func (b *balancer) pass(client net.Conn) {
 // copyHalf copies one direction and tells the receiver that no more will come.
 func copyHalf(to, from net.Conn) {
 	if _, err := io.Copy(to, from); err != nil {
-		_ = to.Close()
-		_ = from.Close()
+		shut(to)
+		shut(from)
 		return
 	}
 	if half, ok := to.(*net.TCPConn); ok {
 		_ = half.CloseWrite()
 	}
 }
+
+// shut closes a connection that is given up; what the other side makes of it is for the other side to say.
+func shut(c net.Conn) { _ = c.Close() }
 
 // dial connects to the first server in order that takes the connection.
 func (b *balancer) dial() net.Conn {

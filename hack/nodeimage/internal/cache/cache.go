@@ -54,7 +54,7 @@ func (s *Store) Lookup(name string, key Key) (string, bool) {
 
 // Ensure returns the folder of the result name-key. When it is not there yet, make is called with an empty folder to
 // fill; what make leaves there becomes the result if it returns nil, and is removed if it doesn't.
-func (s *Store) Ensure(name string, key Key, make func(dir string) error) (string, error) {
+func (s *Store) Ensure(name string, key Key, make func(dir string) error) (path string, err error) {
 	path, ok := s.Lookup(name, key)
 	if ok {
 		return path, nil
@@ -63,7 +63,7 @@ func (s *Store) Ensure(name string, key Key, make func(dir string) error) (strin
 	if err != nil {
 		return "", fmt.Errorf("making room for %s in the cache: %w", name, err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	if err := os.Chmod(work, 0o755); err != nil {
 		return "", fmt.Errorf("making room for %s in the cache: %w", name, err)
 	}

@@ -124,7 +124,8 @@ func TestHashTellsListsApart(t *testing.T) {
 	if cache.Hash("ab", "c") == cache.Hash("a", "bc") || cache.Hash("a") == cache.Hash("a", "") {
 		t.Error("different lists have the same key")
 	}
-	if cache.Hash("a", "b") != cache.Hash("a", "b") {
+	list := []string{"a", "b"}
+	if again := cache.Hash("a", "b"); cache.Hash(list...) != again {
 		t.Error("the same list has different keys")
 	}
 }

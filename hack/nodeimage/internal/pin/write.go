@@ -128,17 +128,17 @@ func addTools(ctx context.Context, dir string, packages []string, version string
 }
 
 // writeImages builds kubeadm and keeps the list that it gives.
-func writeImages(ctx context.Context, c Component, file, version string, log *step.Log) (Images, error) {
+func writeImages(ctx context.Context, c Component, file, version string, log *step.Log) (images Images, err error) {
 	work, err := os.MkdirTemp("", "drill-kubeadm-")
 	if err != nil {
 		return nil, fmt.Errorf("building kubeadm: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	c.Packages = []string{"k8s.io/kubernetes/cmd/kubeadm"}
 	if err := c.Build(ctx, work, log.Writer()); err != nil {
 		return nil, err
 	}
-	images, err := AskKubeadm(ctx, filepath.Join(work, "kubeadm"), version)
+	images, err = AskKubeadm(ctx, filepath.Join(work, "kubeadm"), version)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func writeImages(ctx context.Context, c Component, file, version string, log *st
 
 // inPlace lets f fill a fresh folder and moves go.mod and go.sum to dir when f succeeds, so that a failure leaves the
 // pins as they were.
-func inPlace(dir string, f func(work string) error) error {
+func inPlace(dir string, f func(work string) error) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func inPlace(dir string, f func(work string) error) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	if err := f(work); err != nil {
 		return err
 	}
