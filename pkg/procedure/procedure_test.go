@@ -1,0 +1,360 @@
+package procedure_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/stage"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestGolden: the steps and commands of each procedure, as a person reads them. A change here changes lessons.
+func TestGolden(t *testing.T) {
+	for _, p := range procedure.All() {
+		t.Run(p.Name, func(t *testing.T) {
+			r := p.Build(stage.Textbook("drill-control-plane", p).Target)
+			got := outline(append(r.Steps, r.Rollback...))
+			file := filepath.Join("testdata", p.Name+".golden")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func outline(steps []plan.Step) string {
+	var b strings.Builder
+	for _, s := range steps {
+		fmt.Fprintf(&b, "%s %s", s.Phase, s.Name)
+		if s.Outage {
+			b.WriteString(" (the outage begins)")
+		}
+		b.WriteString("\n")
+		for _, c := range s.Commands {
+			fmt.Fprintf(&b, "    %s: %s", c.On, c)
+			if c.Fails {
+				b.WriteString(" (fails)")
+			}
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+// member is a control plane at an address.
+func member(name, address string, node cluster.Node) controlplane.Member {
+	return controlplane.Member{Name: name, Node: node, Etcd: controlplane.EtcdConfig{
+		Name: "member-" + name, DataDir: "/var/lib/etcd", HostDataDir: "/var/lib/etcd", DataVolume: "etcd-data",
+		PeerURLs: []string{"https://" + address + ":2380"}, MetricsURL: "http://127.0.0.1:2381",
+	}}
+}
+
+func three() procedure.Target {
+	return procedure.Target{
+		Members: []controlplane.Member{member("cp-a", "10.0.0.1", nil), member("cp-b", "10.0.0.2", nil), member("cp-c", "10.0.0.3", nil)},
+		DataDir: "/new/etcd", StateDir: "/new", NodeSnapshot: "/new/snapshot.db",
+	}
+}
+
+func TestShape(t *testing.T) {
+	names := map[string]bool{}
+	for _, p := range procedure.All() {
+		if p.Name == "" || p.Summary == "" || names[p.Name] {
+			t.Errorf("procedure %+v", p.Entry)
+		}
+		names[p.Name] = true
+		target := three()
+		r := p.Build(target)
+		seen := map[string]bool{}
+		outages := 0
+		for i, s := range append(slices.Clone(r.Steps), r.Rollback...) {
+			where := p.Name + ", step " + s.Name
+			want := plan.Recover
+			if i >= len(r.Steps) {
+				want = plan.Rollback
+			}
+			if s.Phase != want {
+				t.Errorf("%s is of phase %s, want %s", where, s.Phase, want)
+			}
+			if s.Name == "" || seen[s.Name] {
+				t.Errorf("%s: its name is taken", where)
+			}
+			seen[s.Name] = true
+			if s.Title == "" || s.Why == "" || s.Do == nil || len(s.Commands) > 0 && s.Expect == "" {
+				t.Errorf("%s is not complete: %+v", where, s)
+			}
+			if s.Outage {
+				outages++
+				if want == plan.Rollback {
+					t.Errorf("%s begins an outage, in the rollback", where)
+				}
+			}
+			typed(t, where, target.Members, s.Commands)
+		}
+		if outages != 1 || len(r.Rollback) == 0 {
+			t.Errorf("%s: %d outages begin, %d steps of rollback", p.Name, outages, len(r.Rollback))
+		}
+		if got, err := procedure.Named(p.Name); err != nil || got.Name != p.Name {
+			t.Errorf("Named(%q): %v, %v", p.Name, got.Name, err)
+		}
+	}
+	if _, err := procedure.Named("wishful-thinking"); err == nil {
+		t.Error("a procedure of that name is found")
+	}
+}
+
+// typed holds commands against what every command must be.
+func typed(t *testing.T, where string, members []controlplane.Member, commands []plan.Command) {
+	t.Helper()
+	for _, c := range commands {
+		if !slices.ContainsFunc(members, func(m controlplane.Member) bool { return m.Name == c.On }) {
+			t.Errorf("%s: %q is typed on %q, which is no node", where, c, c.On)
+		}
+		for _, argv := range [][]string{c.Argv, c.PipeTo} {
+			if slices.Contains(argv, "sh") || slices.Contains(argv, "bash") {
+				t.Errorf("%s: %q goes through a shell", where, c)
+			}
+		}
+		if len(c.Argv) == 0 || c.Fails && c.Until {
+			t.Errorf("%s: %+v", where, c)
+		}
+	}
+}
+
+// TestEveryMember: what is to be done on a control plane is to be done on all of them, but for what goes through the API.
+func TestEveryMember(t *testing.T) {
+	target := three()
+	for _, p := range procedure.All() {
+		r := p.Build(target)
+		for _, s := range append(slices.Clone(r.Steps), r.Rollback...) {
+			if s.Name == "release-leases" {
+				continue
+			}
+			per := map[string]int{}
+			for _, c := range s.Commands {
+				per[c.On]++
+			}
+			for _, m := range target.Members {
+				if per[m.Name] == 0 || per[m.Name] != per[target.Members[0].Name] {
+					t.Errorf("%s, step %s: %v commands a node", p.Name, s.Name, per)
+				}
+			}
+		}
+	}
+}
+
+func TestRestoreCommand(t *testing.T) {
+	const everybody = "--initial-cluster=member-cp-a=https://10.0.0.1:2380,member-cp-b=https://10.0.0.2:2380,member-cp-c=https://10.0.0.3:2380"
+	target := three()
+	if got := "--initial-cluster=" + target.InitialCluster(); got != everybody {
+		t.Errorf("InitialCluster is %s", got)
+	}
+	for _, p := range procedure.All() {
+		for _, c := range []struct {
+			token string
+			bump  uint64
+			extra []string
+		}{
+			{"", 0, nil},
+			{"drill-x", 0, []string{"--initial-cluster-token=drill-x"}},
+			{"", 1000, []string{"--bump-revision=1000", "--mark-compacted"}},
+			{"drill-x", 1 << 63, []string{"--initial-cluster-token=drill-x", "--bump-revision=9223372036854775808", "--mark-compacted"}},
+		} {
+			target.Token, target.BumpRevision = c.token, c.bump
+			s := p.Build(target).Steps[0]
+			if s.Name != "restore-snapshot" || s.Outage || len(s.Commands) != 3 {
+				t.Fatalf("%s begins with %s: %v", p.Name, s.Name, s.Commands)
+			}
+			for i, m := range target.Members {
+				want := append([]string{
+					"etcdutl", "snapshot", "restore", "/new/snapshot.db", "--data-dir=/new/etcd",
+					"--name=member-" + m.Name, everybody, fmt.Sprintf("--initial-advertise-peer-urls=https://10.0.0.%d:2380", i+1),
+				}, c.extra...)
+				if got := s.Commands[i]; got.On != m.Name || !slices.Equal(got.Argv, want) {
+					t.Errorf("%s on %s: %q, want %q", p.Name, got.On, got.Argv, want)
+				}
+			}
+			if explained := strings.Contains(s.Why, "revision"); explained != (c.bump > 0) {
+				t.Errorf("%s with a bump of %d: %s", p.Name, c.bump, s.Why)
+			}
+		}
+	}
+}
+
+// recorder is a node that keeps files, and notes commands without carrying them out.
+type recorder struct {
+	name  string
+	mu    sync.Mutex
+	files map[string][]byte
+	ran   []string
+}
+
+func (r *recorder) Name() string     { return r.name }
+func (*recorder) Role() cluster.Role { return cluster.ControlPlane }
+func (*recorder) Address() string    { return "10.0.0.1" }
+
+func (r *recorder) Exec(_ context.Context, cmd cluster.Cmd) (cluster.Result, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ran = append(r.ran, strings.Join(cmd.Argv, " "))
+	return cluster.Result{}, nil
+}
+
+func (r *recorder) ReadFile(_ context.Context, path string) ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b, ok := r.files[path]
+	if !ok {
+		return nil, fmt.Errorf("read %s: %w", path, fs.ErrNotExist)
+	}
+	return b, nil
+}
+
+func (r *recorder) WriteFile(_ context.Context, path string, _ fs.FileMode, content io.Reader) error {
+	b, err := io.ReadAll(content)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.files[path] = b
+	return err
+}
+
+// TestSwapAndBack: each member's own manifest is changed, and comes back byte for byte.
+func TestSwapAndBack(t *testing.T) {
+	const path = controlplane.ManifestDir + "/etcd.yaml"
+	base, err := os.ReadFile("../controlplane/testdata/etcd-v1.37.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range procedure.All() {
+		t.Run(p.Name, func(t *testing.T) {
+			target := three()
+			var nodes []*recorder
+			for i := range target.Members {
+				n := &recorder{name: target.Members[i].Name, files: map[string][]byte{path: append([]byte("# of "+target.Members[i].Name+"\n"), base...)}}
+				nodes = append(nodes, n)
+				target.Members[i].Node = n
+			}
+			r := p.Build(target)
+			do := func(steps []plan.Step, name string) {
+				t.Helper()
+				i := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Name == name })
+				if i < 0 {
+					t.Fatalf("there is no step %s", name)
+				}
+				if err := steps[i].Do(t.Context()); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+			do(r.Steps, "prepare-manifest")
+			for _, n := range nodes {
+				if want := "# of " + n.name + "\n" + string(base); string(n.files[path]) != want {
+					t.Fatalf("%s: preparing changed the manifest in place", n.name)
+				}
+				if !kept(n, "/new/", n.files[path]) {
+					t.Errorf("%s: no copy of the manifest is in the run's folder: %v", n.name, paths(n))
+				}
+			}
+			do(r.Steps, map[string]string{"kubelet-stop": "swap-manifest", "manifest-edit": "edit-manifest"}[p.Name])
+			for _, n := range nodes {
+				cfg, err := controlplane.ParseEtcdManifest(n.files[path])
+				if err != nil || cfg.HostDataDir != "/new/etcd" || cfg.DataDir != "/var/lib/etcd" {
+					t.Errorf("%s: etcd has %s at %s: %v", n.name, cfg.HostDataDir, cfg.DataDir, err)
+				}
+				if !bytes.HasPrefix(n.files[path], []byte("# of "+n.name+"\n")) {
+					t.Errorf("%s has the manifest of another", n.name)
+				}
+			}
+			do(r.Rollback, "rollback-swap-manifest")
+			for _, n := range nodes {
+				if want := "# of " + n.name + "\n" + string(base); string(n.files[path]) != want {
+					t.Errorf("%s: the old manifest is not back:\n%s", n.name, n.files[path])
+				}
+			}
+		})
+	}
+}
+
+func kept(n *recorder, prefix string, content []byte) bool {
+	for path, b := range n.files {
+		if strings.HasPrefix(path, prefix) && bytes.Equal(b, content) {
+			return true
+		}
+	}
+	return false
+}
+
+func paths(n *recorder) []string {
+	var out []string
+	for path := range n.files {
+		out = append(out, path)
+	}
+	return out
+}
+
+// TestDataDirBelowItsVolume: exchanging the volume would exchange more than the data, so it is refused before anything stops.
+func TestDataDirBelowItsVolume(t *testing.T) {
+	for _, p := range procedure.All() {
+		target := three()
+		target.Members = target.Members[:1]
+		target.Members[0].Etcd.DataSubPath = "member-data"
+		target.Members[0].Node = &recorder{name: "cp-a", files: map[string][]byte{}}
+		s := p.Build(target).Steps[1]
+		if err := s.Do(t.Context()); err == nil || !strings.Contains(err.Error(), "member-data below its volume etcd-data") {
+			t.Errorf("%s, step %s: %v", p.Name, s.Name, err)
+		}
+	}
+}
+
+// TestOwnHands: restoring and releasing are the target's.
+func TestOwnHands(t *testing.T) {
+	target := three()
+	var mu sync.Mutex
+	var restored, released []string
+	target.Restore = func(_ context.Context, m controlplane.Member) error {
+		mu.Lock()
+		defer mu.Unlock()
+		restored = append(restored, m.Name)
+		return nil
+	}
+	target.Release = func(_ context.Context, names ...string) error {
+		released = names
+		return errors.New("no API")
+	}
+	steps := procedure.KubeletStop().Build(target).Steps
+	if err := steps[0].Do(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(restored)
+	if !slices.Equal(restored, []string{"cp-a", "cp-b", "cp-c"}) {
+		t.Errorf("restored %q", restored)
+	}
+	i := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Name == "release-leases" })
+	if err := steps[i].Do(t.Context()); err == nil || !slices.Equal(released, []string{"kube-controller-manager", "kube-scheduler"}) {
+		t.Errorf("released %q: %v", released, err)
+	}
+}
