@@ -18,6 +18,10 @@ import (
 type RestoreOptions struct {
 	// Snapshot is the file to restore from.
 	Snapshot string `json:"snapshot"`
+	// Raw says that Snapshot is no snapshot but the database of a stopped etcd, DATADIR/member/snap/db. It has no trailer, so only
+	// its own pages tell whether it is sound [--skip-hash-check]. What etcd had acknowledged is in it only if etcd was
+	// stopped with a signal that it could act on: the rest would be in its write-ahead log.
+	Raw bool `json:"raw,omitempty"`
 	// DataDir is the new data directory [--data-dir]. It must not exist, or be empty.
 	DataDir string `json:"dataDir"`
 	// Name is the member's name [--name].
@@ -179,9 +183,11 @@ func settle(dir string) error {
 
 // restoreHere does in the child what Restore asked for.
 func restoreHere(ctx context.Context, lg *zap.Logger, o RestoreOptions) error {
-	// etcdutl would find a wrong trailer too, but can't say in what way it is wrong.
-	if _, err := checkTrailer(ctx, o.Snapshot); err != nil {
-		return err
+	if !o.Raw {
+		// etcdutl would find a wrong trailer too, but can't say in what way it is wrong.
+		if _, err := checkTrailer(ctx, o.Snapshot); err != nil {
+			return err
+		}
 	}
 	token := o.Token
 	if token == "" {
@@ -189,6 +195,7 @@ func restoreHere(ctx context.Context, lg *zap.Logger, o RestoreOptions) error {
 	}
 	return snapshot.NewV3(lg).Restore(snapshot.RestoreConfig{
 		SnapshotPath:        o.Snapshot,
+		SkipHashCheck:       o.Raw,
 		Name:                o.Name,
 		OutputDataDir:       o.DataDir,
 		PeerURLs:            o.PeerURLs,

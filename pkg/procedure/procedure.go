@@ -45,6 +45,12 @@ type Target struct {
 	BumpRevision uint64
 	// Release removes the leader election Leases of the components named that nobody has renewed since they were restored.
 	Release func(ctx context.Context, components ...string) error
+	// RollbackDir is the data directory on each node that a rollback puts in place; see rollback.
+	RollbackDir string
+	// RollbackBump is by how much a rollback raises the revision.
+	RollbackBump uint64
+	// RestoreOld makes RollbackDir on every member's node hold what the old data directory holds. etcd must have been stopped.
+	RestoreOld func(ctx context.Context) error
 	// Restore makes DataDir on the member's node hold the restored snapshot.
 	Restore func(ctx context.Context, m controlplane.Member) error
 }
@@ -65,6 +71,9 @@ func (t Target) initialCluster() string {
 	}
 	return strings.Join(out, ",")
 }
+
+// RollbackToken is the value that a rollback needs for --initial-cluster-token.
+func (t Target) RollbackToken() string { return t.rollbackToken() }
 
 // InitialCluster is the value that the restore of each member needs for --initial-cluster.
 func (t Target) InitialCluster() string { return t.initialCluster() }

@@ -43,20 +43,33 @@ func restoreStep(t Target) plan.Step {
 }
 
 func (t Target) restoreArgv(m controlplane.Member) []string {
-	argv := []string{
-		"etcdutl", "snapshot", "restore", t.NodeSnapshot,
-		"--data-dir=" + t.DataDir,
+	argv := []string{"etcdutl", "snapshot", "restore", t.NodeSnapshot}
+	return append(argv, t.membershipFlags(m, t.DataDir, t.Token, t.BumpRevision)...)
+}
+
+// membershipFlags are those of `etcdutl snapshot restore` that say where to, as whom and at which revision.
+func (t Target) membershipFlags(m controlplane.Member, dataDir, token string, bump uint64) []string {
+	flags := []string{
+		"--data-dir=" + dataDir,
 		"--name=" + m.Etcd.Name,
 		"--initial-cluster=" + t.initialCluster(),
 		"--initial-advertise-peer-urls=" + strings.Join(m.Etcd.PeerURLs, ","),
 	}
-	if t.Token != "" {
-		argv = append(argv, "--initial-cluster-token="+t.Token)
+	if token != "" {
+		flags = append(flags, "--initial-cluster-token="+token)
 	}
-	if t.BumpRevision > 0 {
-		argv = append(argv, "--bump-revision="+strconv.FormatUint(t.BumpRevision, 10), "--mark-compacted")
+	if bump > 0 {
+		flags = append(flags, "--bump-revision="+strconv.FormatUint(bump, 10), "--mark-compacted")
 	}
-	return argv
+	return flags
+}
+
+// rollbackToken differs from the recovery's: they are two clusters.
+func (t Target) rollbackToken() string {
+	if t.Token == "" {
+		return ""
+	}
+	return t.Token + "-back"
 }
 
 // manifests holds the etcd manifest of each node, as it was and as it is to be, from the step that reads it on.
@@ -94,12 +107,14 @@ func patchStep(t Target, files *manifests) plan.Step {
 	}
 }
 
+// pathEdit is the sed script that changes the host path in a manifest as kubeadm writes it.
+func pathEdit(from, to string) string { return fmt.Sprintf(`s#path: %s$#path: %s#`, from, to) }
+
 func stagingCommands(t Target, m controlplane.Member) []plan.Command {
-	edit := fmt.Sprintf(`s#path: %s$#path: %s#`, m.Etcd.HostDataDir, t.DataDir)
 	return []plan.Command{
 		{On: m.Name, Argv: []string{"cp", "--preserve", "--backup=numbered", manifestPath, kept}},
 		{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, staged}},
-		{On: m.Name, Argv: []string{"sed", "-i", edit, staged}},
+		{On: m.Name, Argv: []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.DataDir), staged}},
 		{On: m.Name, Argv: []string{"diff", manifestPath, staged}, Fails: true},
 	}
 }
@@ -279,21 +294,70 @@ func releaseStep(t Target) plan.Step {
 	}
 }
 
-// rollback puts the old manifest back, and with it the old data directory, in the way that kubelet-stop restores: nothing of
-// what ran in between is left running.
+// rollback puts the state back that etcd had when it was stopped, in the way that kubelet-stop restores: nothing of what ran in
+// between is left running.
+//
+// The old data directory itself is not put back. Clients may have seen revisions of the recovery that failed, which the old etcd has yet to
+// reach, and would wait for them: kube-proxy, for one, would not learn of new Services. So the old directory is restored like a
+// snapshot, with the revision raised above all that was ever handed out, and stays as it is.
 func rollback(t Target, files *manifests) []plan.Step {
-	swap := swapStep(t, files.old)
-	swap.Title = "Put the old etcd manifest back"
-	swap.Why = "The manifest names the old data directory, which nobody has touched since etcd left it."
-	swap.Expect = "`grep path: " + manifestPath + "` shows the old directory."
-	swap.Commands = append(t.on(func(controlplane.Member) plan.Command {
-		return plan.Command{Argv: []string{"cp", "--preserve", kept, staged}}
-	}), swap.Commands...)
-	steps := append([]plan.Step{stopKubeletStep(t), stopControlPlaneStep(t), swap, startKubeletStep(t)}, waitSteps(t)...)
+	back := map[string][]byte{}
+	steps := []plan.Step{
+		stopKubeletStep(t),
+		stopControlPlaneStep(t),
+		restoreOldStep(t),
+		swapBackStep(t, files, back),
+		startKubeletStep(t),
+	}
+	waits := waitSteps(t)
+	steps = append(steps, waits[0], waits[1], releaseStep(t), waits[2], waits[3])
 	for i := range steps {
 		steps[i].Name = "rollback-" + steps[i].Name
 		steps[i].Phase = plan.Rollback
 		steps[i].Outage = false
 	}
 	return steps
+}
+
+func restoreOldStep(t Target) plan.Step {
+	return plan.Step{
+		Name:  "restore-old",
+		Title: "Restore the old data directory into a third one, with its revision raised",
+		Why: "The old directory holds everything up to the moment when its etcd was stopped. Used as it is, it would send etcd's revision back, and clients that have seen " +
+			"the failed recovery would wait for revisions that are yet to come.",
+		Commands: t.on(func(m controlplane.Member) plan.Command {
+			argv := []string{"etcdutl", "snapshot", "restore", m.Etcd.HostDataDir + "/member/snap/db", "--skip-hash-check"}
+			return plan.Command{Argv: append(argv, t.membershipFlags(m, t.RollbackDir, t.rollbackToken(), t.RollbackBump)...)}
+		}),
+		Expect:  "etcdutl logs `restored snapshot`.",
+		Timeout: 10 * time.Minute,
+		Do:      t.RestoreOld,
+	}
+}
+
+// swapBackStep installs the old manifests with the data directory of the rollback.
+func swapBackStep(t Target, files *manifests, back map[string][]byte) plan.Step {
+	install := swapStep(t, back)
+	s := install
+	s.Title = "Put the old etcd manifest back, with the third directory"
+	s.Why = "Apart from the directory it is the manifest as it was."
+	s.Expect = "`grep path: " + manifestPath + "` shows the third directory."
+	s.Commands = nil
+	for _, m := range t.Members {
+		s.Commands = append(s.Commands,
+			plan.Command{On: m.Name, Argv: []string{"cp", "--preserve", kept, staged}},
+			plan.Command{On: m.Name, Argv: []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.RollbackDir), staged}},
+			plan.Command{On: m.Name, Argv: []string{"mv", staged, manifestPath}})
+	}
+	s.Do = func(ctx context.Context) error {
+		for _, m := range t.Members {
+			b, err := controlplane.PatchHostPath(files.old[m.Name], m.Etcd.DataVolume, t.RollbackDir)
+			if err != nil {
+				return fmt.Errorf("node %s: %w", m.Name, err)
+			}
+			back[m.Name] = b
+		}
+		return install.Do(ctx)
+	}
+	return s
 }

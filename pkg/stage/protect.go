@@ -51,22 +51,27 @@ func (s *Stage) learnSnapshot(ctx context.Context) error {
 	if s.Subject.Snapshot != nil {
 		return nil
 	}
-	f, err := os.OpenFile(s.snapshotPath(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := fetch(ctx, s.Target.Members[0].Node, s.Target.NodeSnapshot, s.snapshotPath()); err != nil {
 		return err
-	}
-	_, err = s.Target.Members[0].Node.Exec(ctx, cluster.Cmd{Argv: []string{"cat", s.Target.NodeSnapshot}, Stdout: f})
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("fetching the snapshot from node %s: %w", s.node(), err)
 	}
 	info, err := etcd.Verify(ctx, s.Subject.Worker, s.snapshotPath())
 	if err != nil {
 		return err
 	}
 	s.Subject.Snapshot = &info
+	return nil
+}
+
+// fetch copies a file of a node to a new file on this machine, which only its owner can read.
+func fetch(ctx context.Context, n cluster.Node, from, to string) error {
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = n.Exec(ctx, cluster.Cmd{Argv: []string{"cat", "--", from}, Stdout: f})
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("fetching %s from node %s: %w", from, n.Name(), err)
+	}
 	return nil
 }
 
@@ -122,26 +127,40 @@ func (s *Stage) RecordBefore() plan.Step {
 	}
 }
 
-// restore makes the new data directory on one node: etcdutl's code restores it here, in a child process, and the result is sent.
-// The node needs no tool of ours and no architecture like this machine's.
-func (s *Stage) restore(ctx context.Context, m controlplane.Member) (err error) {
-	local := filepath.Join(s.opt.Dir, "restored-"+m.Name)
-	defer func() { err = errors.Join(err, os.RemoveAll(local)) }()
-	err = etcd.Restore(ctx, s.Subject.Worker, etcd.RestoreOptions{
-		Snapshot:       s.Subject.Snapshot.Path,
-		DataDir:        local,
-		Name:           m.Etcd.Name,
-		PeerURLs:       m.Etcd.PeerURLs,
-		InitialCluster: s.Target.InitialCluster(),
-		Token:          s.Target.Token,
-		BumpRevision:   s.Target.BumpRevision,
-		MarkCompacted:  s.Target.BumpRevision > 0,
+// restore makes the new data directory on one node from the snapshot.
+func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
+	return s.restoreInto(ctx, m, s.Target.DataDir, etcd.RestoreOptions{
+		Snapshot: s.Subject.Snapshot.Path, Token: s.Target.Token, BumpRevision: s.Target.BumpRevision,
 	})
-	if err != nil {
+}
+
+// restoreOld makes the data directory of a rollback on every node from what the first member's old one holds. One member's is enough: an
+// etcd that was asked to end has applied and written what its cluster agreed on.
+func (s *Stage) restoreOld(ctx context.Context) (err error) {
+	first, db := s.Target.Members[0], filepath.Join(s.opt.Dir, "old.db")
+	defer func() { err = errors.Join(err, os.RemoveAll(db)) }()
+	if err := fetch(ctx, first.Node, first.Etcd.HostDataDir+"/member/snap/db", db); err != nil {
+		return err
+	}
+	return controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
+		return s.restoreInto(ctx, m, s.Target.RollbackDir, etcd.RestoreOptions{
+			Snapshot: db, Raw: true, Token: s.Target.RollbackToken(), BumpRevision: s.Target.RollbackBump,
+		})
+	})
+}
+
+// restoreInto restores as the member and puts the result into dir on its node. etcdutl's code restores here, in a child process, and the result is
+// sent: the node needs no tool of ours and no architecture like this machine's.
+func (s *Stage) restoreInto(ctx context.Context, m controlplane.Member, dir string, o etcd.RestoreOptions) (err error) {
+	local := filepath.Join(s.opt.Dir, filepath.Base(dir)+"-"+m.Name)
+	defer func() { err = errors.Join(err, os.RemoveAll(local)) }()
+	o.DataDir, o.Name, o.PeerURLs, o.InitialCluster = local, m.Etcd.Name, m.Etcd.PeerURLs, s.Target.InitialCluster()
+	o.MarkCompacted = o.BumpRevision > 0
+	if err := etcd.Restore(ctx, s.Subject.Worker, o); err != nil {
 		return err
 	}
 	if _, err := cluster.Run(ctx, m.Node, "mkdir", "-p", "-m", "0700", "--", s.Target.StateDir); err != nil {
 		return err
 	}
-	return cluster.SendDir(ctx, m.Node, local, s.Target.DataDir)
+	return cluster.SendDir(ctx, m.Node, local, dir)
 }

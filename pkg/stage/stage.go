@@ -125,6 +125,7 @@ func lesson(members []controlplane.Member, p procedure.Procedure, image string) 
 	s.Info = plan.ClusterInfo{Name: strings.TrimSuffix(members[0].Name, "-control-plane"), Nodes: 1}
 	s.cast(members, p, image, "/var/lib/drill")
 	s.Target.DataDir = "/var/lib/etcd-from-backup"
+	s.Target.RollbackDir = "/var/lib/etcd-rolled-back"
 	s.Target.NodeSnapshot = "/tmp/etcd-backup.db"
 	s.Target.Token = ""
 	s.Subject.DataDir, s.Subject.NodeSnapshot = s.Target.DataDir, s.Target.NodeSnapshot
@@ -142,6 +143,9 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		NodeSnapshot: nodeDir + "/snapshot.db",
 		Token:        "drill-" + s.opt.RunID,
 		BumpRevision: s.bump(p),
+		RollbackDir:  nodeDir + "/etcd-rolled-back",
+		RollbackBump: s.bump(p) + DefaultBump,
+		RestoreOld:   s.restoreOld,
 		Restore:      s.restore,
 		Release:      s.release,
 	}
