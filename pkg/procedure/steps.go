@@ -331,7 +331,7 @@ func restoreOldStep(t Target) plan.Step {
 		}),
 		Expect:  "etcdutl logs `restored snapshot`.",
 		Timeout: 10 * time.Minute,
-		Do:      t.RestoreOld,
+		Do:      func(ctx context.Context) error { return t.RestoreOld(ctx) },
 	}
 }
 
