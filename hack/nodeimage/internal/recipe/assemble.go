@@ -145,13 +145,13 @@ func (r *Recipe) commit(ctx context.Context, container *engine.Container, specs 
 	if err != nil {
 		return err
 	}
-	return r.dropReplaced(ctx)
+	return r.dropReplaced(ctx, LabelInputs)
 }
 
-// dropReplaced removes the images that newer builds have taken the name from. One that a cluster still runs on stays; the
+// dropReplaced removes the images with the label that newer builds have taken the name from. One that a cluster still runs on stays; the
 // next build or "clean" finds it again.
-func (r *Recipe) dropReplaced(ctx context.Context) error {
-	_, nameless, err := r.Engine.ImagesWithLabel(ctx, LabelInputs)
+func (r *Recipe) dropReplaced(ctx context.Context, label string) error {
+	_, nameless, err := r.Engine.ImagesWithLabel(ctx, label)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,11 @@ func (r *Recipe) LoadBalancer(ctx context.Context) error {
 			return err
 		}
 		spec := image.Spec{Names: []string{name}, Layers: []v1.Layer{base, program}, Labels: map[string]string{LabelBalancer: inputs}}
-		return r.Engine.Load(ctx, func(w io.Writer) error { return image.WriteArchive(w, []image.Spec{spec}) })
+		err = r.Engine.Load(ctx, func(w io.Writer) error { return image.WriteArchive(w, []image.Spec{spec}) })
+		if err != nil {
+			return err
+		}
+		return r.dropReplaced(ctx, LabelBalancer)
 	})
 }
 
