@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,20 +56,27 @@ func System() *App {
 	}
 }
 
-// stateDir is $XDG_STATE_HOME/drill, or ~/.local/state/drill, as the XDG base directory specification says.
+// stateDir is $XDG_STATE_HOME/drill, or ~/.local/state/drill, as the XDG base directory specification says; "" when it isn't known where
+// that is. Snapshots are kept there, so no folder that others can write to will do.
 func stateDir(getenv func(string) string) string {
 	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "drill")
 	}
 	home := getenv("HOME")
-	if home == "" {
-		home = os.TempDir()
+	if u, err := user.Current(); home == "" && err == nil { // a service of systemd has no HOME unless its unit gives it one
+		home = u.HomeDir
+	}
+	if !filepath.IsAbs(home) {
+		return ""
 	}
 	return filepath.Join(home, ".local", "state", "drill")
 }
 
 // provider reaches the container engine.
 func (a *App) provider(ctx context.Context, progress func(string)) (*kind.Provider, error) {
+	if a.StateDir == "" {
+		return nil, usagef("it is not known where to keep state: set XDG_STATE_HOME to a folder of your own")
+	}
 	return kind.New(ctx, kind.Options{StateDir: a.StateDir, Progress: progress})
 }
 
@@ -134,11 +143,11 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 		Example: `  drill run deployment-loss
   drill run deployment-loss --procedure manifest-edit -o json
   drill teach deployment-loss`,
+		Version:       readVersion().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetIn(a.Stdin)
 	cmd.SetOut(a.Stdout)
 	cmd.SetErr(a.Stderr)
@@ -152,21 +161,55 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 		newVersionCmd(a),
 		newWorkerCmd(a),
 	)
-	wrapArgErrors(cmd)
+	// cobra adds these when it is run, which is too late for what follows.
+	cmd.InitDefaultHelpCmd()
+	cmd.InitDefaultCompletionCmd()
+	strictArgs(cmd)
 	return cmd
 }
 
-// wrapArgErrors makes wrong arguments of every command a usage error, as wrong flags are.
-func wrapArgErrors(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usagef("%w; see %q", err, c.CommandPath()+" --help")
-			}
-			return nil
+// strictArgs makes wrong arguments of every command a usage error, as wrong flags are. A command that only has others below it prints
+// its help.
+func strictArgs(cmd *cobra.Command) {
+	check := cmd.Args
+	switch {
+	case cmd.HasSubCommands():
+		check = noSuchCommand
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	case cmd.Name() == "help":
+		check = knownTopic
+	case check == nil:
+		check = cobra.NoArgs
+	}
+	cmd.Args = func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
+		return nil
 	}
 	for _, sub := range cmd.Commands() {
-		wrapArgErrors(sub)
+		strictArgs(sub)
 	}
+}
+
+// noSuchCommand is for commands that only have others below them: an argument is the name of one that isn't there.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return fmt.Errorf("there is no command %q; %s", cmd.CommandPath()+" "+args[0], didYouMean(args[0], names))
+}
+
+func knownTopic(cmd *cobra.Command, args []string) error {
+	_, rest, err := cmd.Root().Find(args)
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("there is no help on %q", strings.Join(args, " "))
+	}
+	return err
 }

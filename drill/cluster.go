@@ -26,8 +26,6 @@ func newClusterCmd(a *App) *cobra.Command {
 
 drill deletes only clusters that it made. Your own kubeconfig is neither read nor written:
 each cluster has one of its own, which create and list name.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newClusterCreateCmd(a), newClusterListCmd(a), newClusterDeleteCmd(a))
 	return cmd

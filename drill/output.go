@@ -40,7 +40,7 @@ func (o *outputFlag) Type() string { return "format" }
 // Set is part of pflag.Value.
 func (o *outputFlag) Set(s string) error {
 	if !slices.Contains(formats(), s) {
-		return fmt.Errorf("%s", didYouMean(s, formats()))
+		return fmt.Errorf("it is one of %s", strings.Join(formats(), ", "))
 	}
 	*o = outputFlag(s)
 	return nil

@@ -58,6 +58,11 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeScenarios(),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range []string{"cluster", "image", "workload-image", "report-dir"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" { // a variable that isn't set, most likely
+					return usagef("--%s is given and empty", name)
+				}
+			}
 			if cmd.Flags().Changed("bump-revision") {
 				o.bump = &bump
 			}
@@ -148,7 +153,11 @@ func run(ctx context.Context, o runOptions) error {
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("the result (%s) could not be reported: %w", worst(doc.Runs), err)
 	}
-	if code := exitStatus(worst(doc.Runs)); code != exitPassed {
+	code := exitStatus(worst(doc.Runs))
+	if ctx.Err() != nil { // maybe after a verdict, while a cluster was deleted or before another scenario
+		code = exitInterrupted
+	}
+	if code != exitPassed {
 		return exitError{code}
 	}
 	return nil
@@ -167,7 +176,7 @@ func runAll(ctx context.Context, o runOptions, view *term.View) (report.Document
 	}
 	var runs []report.Run
 	for _, sc := range o.scenarios {
-		lease := lease{options: o, scenario: sc, provider: provider, view: view, activity: &activity}
+		lease := lease{options: o, scenario: sc, first: len(runs) == 0, provider: provider, view: view, activity: &activity}
 		r, err := lease.run(ctx)
 		if err != nil {
 			return report.Document{}, err
@@ -184,6 +193,8 @@ func runAll(ctx context.Context, o runOptions, view *term.View) (report.Document
 type lease struct {
 	options  runOptions
 	scenario scenarios.Scenario
+	// first says that nothing was run before, and so nothing touched.
+	first    bool
 	provider *kind.Provider
 	view     *term.View
 	// activity is where the provider's progress is shown while there is one.
@@ -225,7 +236,7 @@ func (l lease) run(ctx context.Context) (report.Run, error) {
 	began := time.Now()
 	c, info, err := l.take(ctx)
 	switch {
-	case err != nil && isUsage(err):
+	case err != nil && l.first && isUsage(err):
 		return report.Run{}, err
 	case err != nil:
 		return job.CouldNotBegin(ctx, began, info, err), nil
@@ -247,6 +258,9 @@ func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, err
 	info := plan.ClusterInfo{Provider: kind.Name, Name: l.options.cluster}
 	if info.Name != "" {
 		c, err := l.provider.Attach(ctx, info.Name)
+		if err == nil {
+			err = l.options.suits(c)
+		}
 		return c, info, err
 	}
 	image := l.options.image
@@ -270,6 +284,19 @@ func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, err
 		return nil, info, fmt.Errorf("creating cluster %s: %w", info.Name, err)
 	}
 	return c, info, nil
+}
+
+// suits says whether what was asked for can be done on a cluster that is there.
+func (o runOptions) suits(c cluster.Cluster) error {
+	n := len(cluster.ControlPlanes(c))
+	switch {
+	case o.procedure.MaxMembers > 0 && n > o.procedure.MaxMembers:
+		return usagef("procedure %s is for %d control plane, and cluster %s has %d", o.procedure.Name, o.procedure.MaxMembers, c.Name(), n)
+	case o.literal && n > 1:
+		return usagef("--literal types on one control plane only, and cluster %s has %d", c.Name(), n)
+	default:
+		return nil
+	}
 }
 
 // deleteTimeout bounds the deletion of a cluster. It happens after an interruption too, so it can't have the run's context.

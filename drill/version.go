@@ -18,6 +18,9 @@ type version struct {
 	Platform string `json:"platform"`
 }
 
+// String is the version on one line.
+func (v version) String() string { return fmt.Sprintf("drill %s %s %s", v.Version, v.Go, v.Platform) }
+
 func readVersion() version {
 	v := version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -49,7 +52,7 @@ func newVersionCmd(a *App) *cobra.Command {
 			if output != asTable {
 				return output.document(a.Stdout, v)
 			}
-			_, err := fmt.Fprintf(a.Stdout, "drill %s %s %s\n", v.Version, v.Go, v.Platform)
+			_, err := fmt.Fprintln(a.Stdout, v)
 			return err
 		},
 	}
