@@ -66,14 +66,23 @@ func waitReplacedStep(t Target) plan.Step {
 func waitEtcdOn(ctx context.Context, m controlplane.Member, dataDir string) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
+	last := "nothing"
 	for {
-		seen, err := etcdDir(ctx, m)
-		if err == nil && seen == dataDir {
+		dir, err := etcdDir(ctx, m)
+		switch {
+		case err == nil && dir == dataDir:
 			return nil
+		case ctx.Err() != nil: // a look that was cut short tells less than the one before
+		case err != nil:
+			last = err.Error()
+		case dir == "":
+			last = "no running etcd"
+		default:
+			last = "etcd on " + dir
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting until etcd runs on %s: %w; last seen on %q (%v)", dataDir, context.Cause(ctx), seen, err)
+			return fmt.Errorf("waiting until etcd runs on %s: %w; last seen: %s", dataDir, context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}
