@@ -172,12 +172,6 @@ func TestNewWorkRuns(t *testing.T) {
 	}
 }
 
-func TestSnapshotThatIsNotThere(t *testing.T) {
-	if f, err := snapshotIntact(t.Context(), &Subject{}); err != nil || f.Status != plan.StatusFailed {
-		t.Errorf("%+v, %v", f, err)
-	}
-}
-
 // TestChecks: every check is complete, and none looks at anything before it is evaluated.
 func TestChecks(t *testing.T) {
 	seen := map[string]bool{}

@@ -1,0 +1,114 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// workerEnv makes the test binary act as the worker that opens snapshots.
+const workerEnv = "DRILL_TEST_ETCD_WORKER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(workerEnv) == "" {
+		os.Exit(m.Run())
+	}
+	if err := etcd.WorkerMain(context.Background(), os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// realSnapshot is one of a real etcd server.
+func realSnapshot(t *testing.T) plan.SnapshotInfo {
+	t.Helper()
+	cfg := embed.NewConfig()
+	cfg.Dir, cfg.LogLevel, cfg.LogOutputs, cfg.UnsafeNoFsync = t.TempDir(), "panic", []string{os.DevNull}, true
+	free := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls, cfg.ListenPeerUrls = free, free
+	server, err := embed.StartEtcd(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	select {
+	case <-server.Server.ReadyNotify():
+	case <-time.After(time.Minute):
+		t.Fatal("etcd is not ready after a minute")
+	}
+	info, err := etcd.Save(t.Context(), etcd.Endpoint{URL: "http://" + server.Clients[0].Addr().String()}, filepath.Join(t.TempDir(), "vault", "snapshot.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+func TestSnapshotIntact(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker := etcd.Worker{Command: []string{"env", workerEnv + "=1", self}}
+	sound := realSnapshot(t)
+	content, err := os.ReadFile(sound.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(t *testing.T, info *plan.SnapshotInfo)
+		status plan.Status
+		want   string // part of the detail
+	}{
+		"sound": {func(*testing.T, *plan.SnapshotInfo) {}, plan.StatusPassed, fmt.Sprintf("%d bytes", sound.Bytes)},
+		"one bit is wrong": {func(t *testing.T, info *plan.SnapshotInfo) {
+			damaged := append([]byte(nil), content...)
+			damaged[len(damaged)/2] ^= 1
+			write(t, info.Path, damaged, 0o600)
+		}, plan.StatusFailed, "snapshot"},
+		"cut short": {func(t *testing.T, info *plan.SnapshotInfo) {
+			write(t, info.Path, content[:len(content)-512], 0o600)
+		}, plan.StatusFailed, "snapshot"},
+		"gone": {func(t *testing.T, info *plan.SnapshotInfo) {
+			if err := os.Remove(info.Path); err != nil {
+				t.Fatal(err)
+			}
+		}, plan.StatusFailed, "no such file"},
+		"another one": {func(_ *testing.T, info *plan.SnapshotInfo) { info.SHA256 = "c0ffee" }, plan.StatusFailed, "expected SHA-256 c0ffee as when it was taken, seen " + sound.SHA256},
+		"others can read it": {func(t *testing.T, info *plan.SnapshotInfo) {
+			if err := os.Chmod(info.Path, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}, plan.StatusFailed, "expected mode 0600, seen 0640: others can read every Secret in it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info := sound
+			info.Path = filepath.Join(t.TempDir(), "snapshot.db")
+			write(t, info.Path, content, 0o600)
+			c.change(t, &info)
+			f, err := snapshotIntact(t.Context(), &Subject{Snapshot: &info, Worker: worker})
+			if err != nil || f.Status != c.status || !strings.Contains(f.Detail, c.want) || (f.Remedy == "") != (f.Status == plan.StatusPassed) {
+				t.Errorf("%+v, %v; want %s: %s", f, err, c.status, c.want)
+			}
+		})
+	}
+	if f, err := snapshotIntact(t.Context(), &Subject{}); err != nil || f.Status != plan.StatusFailed || f.Detail != "there is no snapshot" {
+		t.Errorf("none was taken: %+v, %v", f, err)
+	}
+}
+
+func write(t *testing.T, path string, content []byte, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, content, mode); err != nil {
+		t.Fatal(err)
+	}
+}
