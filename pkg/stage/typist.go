@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -32,7 +33,7 @@ func (t Typist) Type(ctx context.Context, c plan.Command) error {
 		switch {
 		case c.Fails && err == nil:
 			return fmt.Errorf("on node %s: %s was to fail and did not", c.On, c)
-		case c.Fails || err == nil:
+		case err == nil, c.Fails && ran(err):
 			return nil
 		case !c.Until:
 			return err
@@ -54,10 +55,16 @@ func (t Typist) node(name string) (cluster.Node, error) {
 	return nil, fmt.Errorf("cluster %s has no node %q to type on", t.Cluster.Name(), name)
 }
 
+// ran says whether an error is that of a command which ran and did not succeed.
+func ran(err error) bool {
+	var exit *cluster.ExitError
+	return errors.As(err, &exit)
+}
+
 // typeOnce runs the command once, and what it is piped to. As in a shell, the last one's status counts.
 func typeOnce(ctx context.Context, n cluster.Node, c plan.Command) error {
 	res, err := n.Exec(ctx, cluster.Cmd{Argv: c.Argv, Env: []string{adminConfig}})
-	if len(c.PipeTo) == 0 {
+	if len(c.PipeTo) == 0 || err != nil && !ran(err) { // what is not known to have run has said nothing that could be read on
 		return err
 	}
 	_, err = n.Exec(ctx, cluster.Cmd{Argv: c.PipeTo, Env: []string{adminConfig}, Stdin: bytes.NewReader(res.Stdout)})
