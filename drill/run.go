@@ -265,7 +265,7 @@ func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, err
 	}
 	image := l.options.image
 	if image == "" {
-		image = l.options.app.Getenv("DRILL_NODE_IMAGE")
+		image = l.options.app.Getenv(kind.ImageVariable)
 	}
 	image, err := l.provider.ResolveImage(ctx, image)
 	if err != nil {

@@ -2,7 +2,6 @@ package procedure
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -87,14 +86,4 @@ func (t Target) on(command func(m controlplane.Member) plan.Command) []plan.Comm
 		out = append(out, c)
 	}
 	return out
-}
-
-// Named returns the procedure of that name.
-func Named(name string) (Procedure, error) {
-	for _, p := range All() {
-		if p.Name == name {
-			return p, nil
-		}
-	}
-	return Procedure{}, fmt.Errorf("no procedure is named %q", name)
 }

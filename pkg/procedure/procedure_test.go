@@ -119,12 +119,6 @@ func TestShape(t *testing.T) {
 		if outages != 1 || len(r.Rollback) == 0 {
 			t.Errorf("%s: %d outages begin, %d steps of rollback", p.Name, outages, len(r.Rollback))
 		}
-		if got, err := procedure.Named(p.Name); err != nil || got.Name != p.Name {
-			t.Errorf("Named(%q): %v, %v", p.Name, got.Name, err)
-		}
-	}
-	if _, err := procedure.Named("wishful-thinking"); err == nil {
-		t.Error("a procedure of that name is found")
 	}
 }
 
