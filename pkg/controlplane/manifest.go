@@ -2,13 +2,9 @@ package controlplane
 
 import (
 	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strings"
 
@@ -16,8 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	sigsyaml "sigs.k8s.io/yaml"
-
-	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
 // Where kubeadm keeps its static pods, and what they are called: the file is NAME.yaml, the container and the label
@@ -30,9 +24,6 @@ const (
 	ControllerManager = "kube-controller-manager"
 	Scheduler         = "kube-scheduler"
 )
-
-// BackupDir is where InstallManifest keeps what it replaces. It must not be below ManifestDir.
-const BackupDir = "/etc/kubernetes/drill-backup"
 
 // Components lists the static pods of a kubeadm control plane, in the order in which they depend on each other.
 func Components() []string { return []string{Etcd, APIServer, ControllerManager, Scheduler} }
@@ -198,73 +189,4 @@ func descend(n *yaml.Node, keys ...string) (*yaml.Node, error) {
 		n = next
 	}
 	return n, nil
-}
-
-// InstallManifest puts a manifest into the kubelet's folder under the given file name, for example etcd.yaml, with mode
-// 0600. The kubelet sees the old file or the new one, whole, and never both: it is written to a dot-file, which the kubelet
-// doesn't read (extractFromDir in Kubernetes' pkg/kubelet/config/file.go), and renamed. What was there is first kept in
-// BackupDir; where time matters, call BackupManifest with BackupDir beforehand, and nothing is left to copy. Content that is not
-// one Pod is refused before anything is touched.
-func InstallManifest(ctx context.Context, n cluster.Node, file string, content []byte) error {
-	if err := checkFile(file); err != nil {
-		return err
-	}
-	if _, err := parsePod(content); err != nil {
-		return fmt.Errorf("install %s on node %s: %w", file, n.Name(), err)
-	}
-	if _, err := BackupManifest(ctx, n, file, BackupDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := n.WriteFile(ctx, path.Join(ManifestDir, file), 0o600, bytes.NewReader(content)); err != nil {
-		return fmt.Errorf("install %s on node %s: %w", file, n.Name(), err)
-	}
-	return nil
-}
-
-// BackupManifest copies a manifest into dir, which is made with mode 0700 where it is missing and must lie outside of
-// ManifestDir, and returns the copy's path. The copy's name ends in the beginning of its SHA-256, so a copy is never
-// replaced by another one, and doing it twice yields the same path. A missing manifest yields an error that
-// wraps fs.ErrNotExist.
-func BackupManifest(ctx context.Context, n cluster.Node, file, dir string) (string, error) {
-	if err := checkFile(file); err != nil {
-		return "", err
-	}
-	if err := checkPath(dir); err != nil {
-		return "", err
-	}
-	fail := func(err error) (string, error) {
-		return "", fmt.Errorf("keep a copy of %s of node %s in %s: %w", file, n.Name(), dir, err)
-	}
-	if dir == ManifestDir || strings.HasPrefix(dir, ManifestDir+"/") {
-		return fail(errors.New("the kubelet would run it as a pod; choose a folder elsewhere"))
-	}
-	content, err := n.ReadFile(ctx, path.Join(ManifestDir, file))
-	if err != nil {
-		return fail(err)
-	}
-	sum := sha256.Sum256(content)
-	target := path.Join(dir, file+"."+hex.EncodeToString(sum[:6]))
-	switch there, err := n.ReadFile(ctx, target); {
-	case err == nil && bytes.Equal(there, content):
-		return target, nil
-	case err == nil:
-		return fail(fmt.Errorf("%s is there already and holds something else; it is not overwritten", target))
-	case !errors.Is(err, fs.ErrNotExist):
-		return fail(err)
-	}
-	if _, err := cluster.Run(ctx, n, "mkdir", "-p", "-m", "0700", "--", dir); err != nil {
-		return fail(err)
-	}
-	if err := n.WriteFile(ctx, target, 0o600, bytes.NewReader(content)); err != nil {
-		return fail(err)
-	}
-	return target, nil
-}
-
-// checkFile accepts a file name that the kubelet would read.
-func checkFile(file string) error {
-	if file == "" || strings.HasPrefix(file, ".") || strings.ContainsAny(file, "/\x00") {
-		return fmt.Errorf("manifest file %q: want a plain file name such as etcd.yaml", file)
-	}
-	return nil
 }

@@ -2,7 +2,9 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,16 +43,18 @@ func Members(ctx context.Context, c cluster.Cluster) ([]Member, error) {
 	return out, nil
 }
 
-// Each calls f for every member at once and returns the first error, which also ends the context of the others.
+// Each calls f for every member at once, and returns when all have returned. One that fails does not stop the others: half of the
+// control planes in one state and half in another is the worst that could be left.
 func Each(ctx context.Context, members []Member, f func(context.Context, Member) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, m := range members {
-		g.Go(func() error {
+	errs := make([]error, len(members))
+	var wg sync.WaitGroup
+	for i, m := range members {
+		wg.Go(func() {
 			if err := f(ctx, m); err != nil {
-				return fmt.Errorf("node %s: %w", m.Name, err)
+				errs[i] = fmt.Errorf("node %s: %w", m.Name, err)
 			}
-			return nil
 		})
 	}
-	return g.Wait()
+	wg.Wait()
+	return errors.Join(errs...)
 }

@@ -1,7 +1,6 @@
 package controlplane_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -290,62 +289,6 @@ func TestKubelet(t *testing.T) {
 	}
 	if err := controlplane.StartKubelet(t.Context(), n); err == nil {
 		t.Error("start: no error")
-	}
-}
-
-func TestInstallAndBackup(t *testing.T) {
-	old, fresh := golden(t, "etcd-v1.36.yaml"), golden(t, "etcd-v1.37.yaml")
-	file := path.Join(controlplane.ManifestDir, "etcd.yaml")
-	n := newScripted(t, func(string) (string, int) { return "", 0 })
-	n.files[file] = old
-
-	if err := controlplane.InstallManifest(t.Context(), n, "etcd.yaml", fresh); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(n.files[file], fresh) || n.modes[file] != 0o600 {
-		t.Errorf("mode %04o, %d bytes", n.modes[file], len(n.files[file]))
-	}
-	kept := ""
-	for name, content := range n.files {
-		if bytes.Equal(content, old) {
-			kept = name
-		}
-	}
-	if path.Dir(kept) != controlplane.BackupDir || n.modes[kept] != 0o600 {
-		t.Errorf("kept as %q with mode %04o", kept, n.modes[kept])
-	}
-
-	n.files[file] = old
-	again, err := controlplane.BackupManifest(t.Context(), n, "etcd.yaml", controlplane.BackupDir)
-	if err != nil || again != kept {
-		t.Errorf("a second copy: %q, %v; want %q", again, err, kept)
-	}
-	n.files[kept] = []byte("somebody else's")
-	if _, err := controlplane.BackupManifest(t.Context(), n, "etcd.yaml", controlplane.BackupDir); err == nil || string(n.files[kept]) != "somebody else's" {
-		t.Errorf("an occupied name: %v", err)
-	}
-	if err := controlplane.InstallManifest(t.Context(), n, "etcd.yaml", fresh); err == nil || !bytes.Equal(n.files[file], old) {
-		t.Errorf("installed without a copy of what was there: %v", err)
-	}
-	for _, dir := range []string{controlplane.ManifestDir, controlplane.ManifestDir + "/old", "relative", "/"} {
-		if _, err := controlplane.BackupManifest(t.Context(), n, "etcd.yaml", dir); err == nil {
-			t.Errorf("copy into %s: no error", dir)
-		}
-	}
-	if _, err := controlplane.BackupManifest(t.Context(), n, "gone.yaml", "/root/x"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no manifest: %v", err)
-	}
-	if err := controlplane.InstallManifest(t.Context(), n, "new.yaml", fresh); err != nil {
-		t.Errorf("where there was none: %v", err)
-	}
-	before := len(n.files)
-	for name, content := range map[string][]byte{".etcd.yaml": fresh, "../etcd.yaml": fresh, "": fresh, "etcd.yaml": []byte("kind: Node")} {
-		if err := controlplane.InstallManifest(t.Context(), n, name, content); err == nil {
-			t.Errorf("install %q: no error", name)
-		}
-	}
-	if len(n.files) != before {
-		t.Error("refused, but written")
 	}
 }
 

@@ -29,7 +29,10 @@ type Options struct {
 	// a kubelet reports a pod's new state within its sync period of 10 s, and a controller that lost its lease
 	// (leaseDuration 15 s, as kube-controller-manager and kube-scheduler have it by default) must win it again.
 	Settle time.Duration
-	// LookTimeout bounds one evaluation of a check. Default 15 s.
+	// Patience is how long each of these checks may take in any case, however much of Settle the ones before it have used
+	// up. Default 10 s.
+	Patience time.Duration
+	// LookTimeout bounds one evaluation of a check that has no bound of its own. Default 15 s.
 	LookTimeout time.Duration
 	// Poll is the interval between two looks. Default 100 ms.
 	Poll time.Duration
@@ -48,10 +51,11 @@ type Options struct {
 const (
 	defaultStepTimeout = 3 * time.Minute
 	defaultSettle      = 30 * time.Second
+	defaultPatience    = 10 * time.Second
 	defaultLook        = 15 * time.Second
 	defaultPoll        = 100 * time.Millisecond
 	// afterwards bounds what is done after the verdict is known or the run was interrupted: measuring, evidence, closing.
-	afterwards = time.Minute
+	afterwards = 30 * time.Second
 )
 
 // Outcome is the answer of a run.
@@ -82,6 +86,7 @@ func withDefaults(o Options) Options {
 	}
 	set(&o.StepTimeout, defaultStepTimeout)
 	set(&o.Settle, defaultSettle)
+	set(&o.Patience, defaultPatience)
 	set(&o.LookTimeout, defaultLook)
 	set(&o.Poll, defaultPoll)
 	return o
@@ -161,8 +166,9 @@ type walk struct {
 	// verdict and reason hold the first thing that went wrong; later trouble doesn't hide it.
 	verdict plan.Verdict
 	reason  string
-	ran     int      // checks of phase Prove that passed or failed
-	untrue  []string // the checks that failed
+	ran     int         // checks of phase Prove that passed or failed
+	untrue  []string    // the checks that failed
+	undone  plan.Status // of the rollback; empty when there was none
 }
 
 func (w *walk) emit(e plan.Event) {
@@ -189,7 +195,7 @@ func (w *walk) run(ctx context.Context) Outcome {
 	w.checks(ctx, plan.Prove)
 	w.judge()
 	w.after(ctx)
-	w.emit(plan.RunFinished{At: time.Now(), Verdict: w.verdict, Reason: w.reason, Elapsed: time.Since(w.began)})
+	w.emit(plan.RunFinished{At: time.Now(), Verdict: w.verdict, Reason: w.reason, Rollback: w.undone, Elapsed: time.Since(w.began)})
 	return Outcome{Verdict: w.verdict, Reason: w.reason}
 }
 
@@ -315,7 +321,11 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 		}
 		began := time.Now()
 		w.emit(plan.CheckStarted{At: began, Check: c})
-		f := w.look(ctx, c, settled)
+		until := settled
+		if patient := began.Add(w.opt.Patience); phase == plan.Prove && patient.After(until) {
+			until = patient
+		}
+		f := w.look(ctx, c, until)
 		w.emit(plan.CheckFinished{At: time.Now(), Check: c, Finding: f, Elapsed: time.Since(began)})
 		w.count(ctx, c, f)
 	}
@@ -357,7 +367,11 @@ func (w *walk) look(ctx context.Context, c plan.Check, settled time.Time) plan.F
 
 func (w *walk) lookOnce(ctx context.Context, c plan.Check) plan.Finding {
 	var f plan.Finding
-	err := w.within(ctx, w.opt.LookTimeout, "the look", func(ctx context.Context) (err error) {
+	bound := c.Timeout
+	if bound == 0 {
+		bound = w.opt.LookTimeout
+	}
+	err := w.within(ctx, bound, "the look", func(ctx context.Context) (err error) {
 		f, err = c.Look(ctx)
 		return err
 	})
@@ -388,7 +402,7 @@ func (w *walk) judge() {
 // the plan left running closed. It goes on when the run was interrupted, within a bound of its own.
 func (w *walk) after(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	if w.plan.Measure != nil {
+	if w.plan.Measure != nil && w.verdict != plan.VerdictInterrupted { // who interrupts waits for the old state, not for numbers
 		w.measure(ctx)
 	}
 	if w.plan.Evidence != nil && w.opt.EvidenceDir != "" && (w.verdict == plan.VerdictFailed || w.verdict == plan.VerdictBroken) {
@@ -436,19 +450,40 @@ func (w *walk) rollback(ctx context.Context) bool {
 	if w.verdict == plan.VerdictPassed || w.marks.OutageBegan.IsZero() {
 		return true
 	}
-	if w.opt.Disposable || w.opt.KeepState {
+	if w.opt.Disposable {
 		return false
 	}
-	failed := false
+	if w.opt.KeepState {
+		w.warn("the cluster is left as it is, as was asked for%s", w.byHand())
+		return false
+	}
+	w.undone = plan.StatusPassed
 	for i, s := range w.plan.Rollback {
-		if failed {
+		if w.undone == plan.StatusFailed && !s.Always {
 			w.skip(s)
 			continue
 		}
 		if err := w.step(ctx, s, i+1, len(w.plan.Rollback)); err != nil {
 			w.warn("the old state could not be put back, step %s: %v", s.Name, err)
-			failed = true
+			w.undone = plan.StatusFailed
 		}
 	}
-	return !failed
+	if w.undone == plan.StatusFailed {
+		w.warn("the control plane may be down%s", w.byHand())
+	}
+	return w.undone == plan.StatusPassed
+}
+
+// byHand tells what a person types to put the old state back.
+func (w *walk) byHand() string {
+	var b strings.Builder
+	for _, s := range w.plan.Rollback {
+		for _, c := range s.Commands {
+			fmt.Fprintf(&b, "\n  on %s: %s", c.On, c)
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "; this puts the old state back by hand:" + b.String()
 }

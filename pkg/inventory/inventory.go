@@ -3,6 +3,7 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -45,7 +46,7 @@ func Live(ctx context.Context, cfg *rest.Config) (Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	resources, err := listable(disco)
+	resources, err := listable(ctx, disco)
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +66,42 @@ func Live(ctx context.Context, cfg *rest.Config) (Inventory, error) {
 	return out, nil
 }
 
-func listable(disco discovery.DiscoveryInterface) ([]schema.GroupVersionResource, error) {
+// onlyAggregated returns partly unless every group that can't be discovered is served by an aggregated API server, which may well be
+// away: what it serves is not in this etcd (https://kubernetes.io/docs/concepts/extend-kubernetes/api-extension/apiserver-aggregation/).
+func onlyAggregated(ctx context.Context, disco discovery.DiscoveryInterface, partly *discovery.ErrGroupDiscoveryFailed) error {
+	raw, err := disco.RESTClient().Get().AbsPath("/apis/apiregistration.k8s.io/v1/apiservices").DoRaw(ctx)
+	if err != nil {
+		return errors.Join(partly, err)
+	}
+	var services struct {
+		Items []struct {
+			Spec struct {
+				Group, Version string
+				Service        *struct{ Name string }
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &services); err != nil {
+		return errors.Join(partly, err)
+	}
+	aggregated := map[schema.GroupVersion]bool{}
+	for _, s := range services.Items {
+		aggregated[schema.GroupVersion{Group: s.Spec.Group, Version: s.Spec.Version}] = s.Spec.Service != nil
+	}
+	for gv := range partly.Groups {
+		if !aggregated[gv] {
+			return partly
+		}
+	}
+	return nil
+}
+
+func listable(ctx context.Context, disco discovery.DiscoveryInterface) ([]schema.GroupVersionResource, error) {
 	lists, err := disco.ServerPreferredResources()
+	var partly *discovery.ErrGroupDiscoveryFailed
+	if errors.As(err, &partly) {
+		err = onlyAggregated(ctx, disco, partly)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking the API server what resources it has: %w", err)
 	}

@@ -129,6 +129,19 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// TestLiveWithoutAnAggregatedServer: what a metrics server that is away would serve is not in etcd.
+func TestLiveWithoutAnAggregatedServer(t *testing.T) {
+	a := newAPI()
+	a["/apis/apps/v1"] = http.StatusServiceUnavailable
+	a["/apis/apiregistration.k8s.io/v1/apiservices"] = map[string]any{"items": []any{
+		map[string]any{"spec": map[string]any{"group": "apps", "version": "v1", "service": map[string]any{"name": "elsewhere"}}},
+	}}
+	got, err := inventory.Live(t.Context(), a.config(t))
+	if err != nil || len(got) != 2 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // TestLiveIsWholeOrAnError: an inventory that lacks a resource would report all its objects as lost, or as never there.
 func TestLiveIsWholeOrAnError(t *testing.T) {
 	for want, change := range map[string]func(a api){

@@ -76,8 +76,10 @@ type RunFinished struct {
 	At      time.Time
 	Verdict Verdict
 	// Reason says in one line why the verdict is not passed; empty when it is.
-	Reason  string
-	Elapsed time.Duration
+	Reason string
+	// Rollback says whether the old state was put back; empty when there was no need to, or when it was not to be.
+	Rollback Status
+	Elapsed  time.Duration
 }
 
 func (RunStarted) event()    {}

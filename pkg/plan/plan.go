@@ -103,6 +103,9 @@ type Step struct {
 	// Learn, where set, reads back what later steps and checks need to know about what this step made. It is called
 	// after Do, and after Commands when those were executed in its place.
 	Learn func(ctx context.Context) error
+	// Always says, of a step of Rollback, that it is tried even though an earlier one failed: a control plane that runs on
+	// something is better than none.
+	Always bool
 	// Outage marks the first step that takes the control plane away: the clock of the outage starts with it.
 	Outage bool
 }
@@ -115,10 +118,12 @@ type Check struct {
 	Summary string
 	// Phase is when it is evaluated: Protect for what must hold before anything is touched, Prove for the rest.
 	Phase Phase
-	// Commands are how a person looks at the same; they change nothing and need not be complete.
+	// Commands are how a person looks at the same. They need not be complete.
 	Commands []Command
-	// Look evaluates the check once. It is called again until it passes or the time to settle is over, so it must have no
-	// effect of its own on what it looks at. An error means that it could not be evaluated, which counts as failed.
+	// Timeout bounds one evaluation; 0 means the engine's default.
+	Timeout time.Duration
+	// Look evaluates the check once. It is called again until it passes or the time to settle is over, so calling it twice
+	// must be the same as calling it once. An error means that it could not be evaluated, which counts as failed.
 	Look func(ctx context.Context) (Finding, error)
 }
 

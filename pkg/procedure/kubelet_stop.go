@@ -12,18 +12,18 @@ func KubeletStop() Procedure {
 		},
 		Bump: true,
 		Build: func(t Target) Recovery {
-			files := newManifests()
 			steps := []plan.Step{
 				restoreStep(t),
-				patchStep(t, files),
+				patchStep(t),
+				noteLastStep(t),
 				stopKubeletStep(t),
 				stopControlPlaneStep(t),
-				swapStep(t, files.new),
+				swapStep(t),
 				startKubeletStep(t),
 			}
 			waits := waitSteps(t) // etcd, API server, controller manager, scheduler
 			steps = append(steps, waits[0], waits[1], releaseStep(t), waits[2], waits[3])
-			return Recovery{Steps: steps, Rollback: rollback(t, files)}
+			return Recovery{Steps: steps, Rollback: rollback(t)}
 		},
 	}
 }

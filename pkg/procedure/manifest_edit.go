@@ -20,15 +20,14 @@ func ManifestEdit() Procedure {
 		},
 		MaxMembers: 1, // with several members the edited one would be a stranger to the others, which still run the old cluster
 		Build: func(t Target) Recovery {
-			files := newManifests()
-			steps := []plan.Step{restoreStep(t), patchStep(t, files), editStep(t, files.new), waitReplacedStep(t)}
-			return Recovery{Steps: append(steps, waitSteps(t)...), Rollback: rollback(t, files)}
+			steps := []plan.Step{restoreStep(t), patchStep(t), noteLastStep(t), editStep(t), waitReplacedStep(t)}
+			return Recovery{Steps: append(steps, waitSteps(t)...), Rollback: rollback(t)}
 		},
 	}
 }
 
-func editStep(t Target, files map[string][]byte) plan.Step {
-	s := swapStep(t, files)
+func editStep(t Target) plan.Step {
+	s := swapStep(t)
 	s.Name = "edit-manifest"
 	s.Title = "Change the manifest of the running etcd"
 	s.Why = "kubelet notices that the file has changed and replaces the etcd pod. Nothing else is stopped or restarted."

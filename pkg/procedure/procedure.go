@@ -33,7 +33,7 @@ type Target struct {
 	Members []controlplane.Member
 	// DataDir is the new data directory on each node: the host path that volume etcd-data is to have. It must not exist.
 	DataDir string
-	// StateDir is the folder on each node in which the run keeps a copy of the manifest as it was.
+	// StateDir is the run's folder on each node. A copy of the manifest as it was is kept there.
 	StateDir string
 	// NodeSnapshot is where the snapshot lies on the node when the commands are typed by hand.
 	NodeSnapshot string
@@ -44,6 +44,8 @@ type Target struct {
 	BumpRevision uint64
 	// Release removes the leader election Leases of the components named that nobody has renewed since they were restored.
 	Release func(ctx context.Context, components ...string) error
+	// NoteLast notes what there is just before the control plane is taken down.
+	NoteLast func(ctx context.Context) error
 	// RollbackDir is the data directory on each node that a rollback puts in place; see rollback.
 	RollbackDir string
 	// RollbackBump is by how much a rollback raises the revision.
@@ -60,8 +62,8 @@ func All() []Procedure { return []Procedure{KubeletStop(), ManifestEdit()} }
 // etcdManifest is the file in the manifests folder that kubeadm writes for etcd.
 const etcdManifest = "etcd.yaml"
 
-// initialCluster lists every member as NAME=PEERURL, as etcd's --initial-cluster has it.
-func (t Target) initialCluster() string {
+// InitialCluster lists every member as NAME=PEERURL: the value that the restore of each member needs for --initial-cluster.
+func (t Target) InitialCluster() string {
 	var out []string
 	for _, m := range t.Members {
 		for _, u := range m.Etcd.PeerURLs {
@@ -70,12 +72,6 @@ func (t Target) initialCluster() string {
 	}
 	return strings.Join(out, ",")
 }
-
-// RollbackToken is the value that a rollback needs for --initial-cluster-token.
-func (t Target) RollbackToken() string { return t.rollbackToken() }
-
-// InitialCluster is the value that the restore of each member needs for --initial-cluster.
-func (t Target) InitialCluster() string { return t.initialCluster() }
 
 // on makes the same command for every member's node, in order.
 func (t Target) on(command func(m controlplane.Member) plan.Command) []plan.Command {

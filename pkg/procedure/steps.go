@@ -1,23 +1,22 @@
 package procedure
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-// staged is where a person prepares the new manifest: on the same file system as the manifests folder, so that moving it
+// staged is where the new manifest is prepared: on the same file system as the manifests folder, so that moving it
 // there is one rename, and outside of that folder, because kubelet runs whatever file it finds in it.
 const staged = "/etc/kubernetes/etcd.yaml.restored"
-
-// kept is where a person keeps the manifest as it was.
-const kept = "/etc/kubernetes/etcd.yaml.before-restore"
 
 const manifestPath = controlplane.ManifestDir + "/" + etcdManifest
 
@@ -52,7 +51,7 @@ func (t Target) membershipFlags(m controlplane.Member, dataDir, token string, bu
 	flags := []string{
 		"--data-dir=" + dataDir,
 		"--name=" + m.Etcd.Name,
-		"--initial-cluster=" + t.initialCluster(),
+		"--initial-cluster=" + t.InitialCluster(),
 		"--initial-advertise-peer-urls=" + strings.Join(m.Etcd.PeerURLs, ","),
 	}
 	if token != "" {
@@ -64,32 +63,16 @@ func (t Target) membershipFlags(m controlplane.Member, dataDir, token string, bu
 	return flags
 }
 
-// rollbackToken differs from the recovery's: they are two clusters.
-func (t Target) rollbackToken() string {
+// RollbackToken is the value that a rollback needs for --initial-cluster-token. It differs from the recovery's: they are two clusters.
+func (t Target) RollbackToken() string {
 	if t.Token == "" {
 		return ""
 	}
 	return t.Token + "-back"
 }
 
-// manifests holds the etcd manifest of each node, as it was and as it is to be, from the step that reads it on.
-type manifests struct {
-	mu       sync.Mutex
-	old, new map[string][]byte
-}
-
-func newManifests() *manifests {
-	return &manifests{old: map[string][]byte{}, new: map[string][]byte{}}
-}
-
-func (f *manifests) put(node string, before, after []byte) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.old[node], f.new[node] = before, after
-}
-
 // patchStep prepares the new manifests while the cluster still runs.
-func patchStep(t Target, files *manifests) plan.Step {
+func patchStep(t Target) plan.Step {
 	var commands []plan.Command
 	for _, m := range t.Members {
 		commands = append(commands, stagingCommands(t, m)...)
@@ -103,7 +86,7 @@ func patchStep(t Target, files *manifests) plan.Step {
 			"every file there, backups and half written ones too.",
 		Commands: commands,
 		Expect:   "`diff` shows one changed line, and exits with status 1 because there is a difference.",
-		Do:       func(ctx context.Context) error { return t.patch(ctx, files) },
+		Do:       t.patch,
 	}
 }
 
@@ -112,46 +95,78 @@ func pathEdit(from, to string) string { return fmt.Sprintf(`s#path: %s$#path: %s
 
 func stagingCommands(t Target, m controlplane.Member) []plan.Command {
 	return []plan.Command{
-		{On: m.Name, Argv: []string{"cp", "--preserve", "--backup=numbered", manifestPath, kept}},
+		{On: m.Name, Argv: []string{"mkdir", "-p", "-m", "0700", t.StateDir}},
+		{On: m.Name, Argv: t.keepArgv()},
 		{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, staged}},
 		{On: m.Name, Argv: []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.DataDir), staged}},
 		{On: m.Name, Argv: []string{"diff", manifestPath, staged}, Fails: true},
 	}
 }
 
-// patch reads each node's manifest, keeps a copy of it on the node, and makes the new one.
-func (t Target) patch(ctx context.Context, files *manifests) error {
+// kept is where the manifest as it was is kept on each node.
+func (t Target) kept() string { return t.StateDir + "/etcd.yaml.before" }
+
+// keepArgv copies the manifest to where it is kept. A copy that is there already is renamed and not overwritten.
+func (t Target) keepArgv() []string {
+	return []string{"cp", "--preserve", "--backup=numbered", manifestPath, t.kept()}
+}
+
+// patch keeps a copy of each node's manifest, and stages one with the new data directory.
+func (t Target) patch(ctx context.Context) error {
 	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
 		if m.Etcd.DataSubPath != "" {
 			return fmt.Errorf("etcd's data directory is %s below its volume %s; only a volume that is the data directory, as kubeadm makes it, can be exchanged",
 				m.Etcd.DataSubPath, m.Etcd.DataVolume)
 		}
-		if _, err := controlplane.BackupManifest(ctx, m.Node, etcdManifest, t.StateDir); err != nil {
-			return err
+		for _, argv := range [][]string{{"mkdir", "-p", "-m", "0700", t.StateDir}, t.keepArgv()} {
+			if _, err := cluster.Run(ctx, m.Node, argv...); err != nil {
+				return fmt.Errorf("keeping a copy of the manifest: %w", err)
+			}
 		}
-		before, err := m.Node.ReadFile(ctx, manifestPath)
-		if err != nil {
-			return err
-		}
-		after, err := controlplane.PatchHostPath(before, m.Etcd.DataVolume, t.DataDir)
-		if err != nil {
-			return err
-		}
-		files.put(m.Name, before, after)
-		return nil
+		return stageManifest(ctx, m, manifestPath, t.DataDir)
 	})
 }
 
-func (t Target) install(ctx context.Context, files map[string][]byte) error {
+// stageManifest writes the manifest that is at the path given, with dataDir in place of the member's data directory, to where the next
+// swap takes it from.
+func stageManifest(ctx context.Context, m controlplane.Member, from, dataDir string) error {
+	before, err := m.Node.ReadFile(ctx, from)
+	if err != nil {
+		return err
+	}
+	after := before
+	if dataDir != m.Etcd.HostDataDir {
+		if after, err = controlplane.PatchHostPath(before, m.Etcd.DataVolume, dataDir); err != nil {
+			return err
+		}
+	}
+	return m.Node.WriteFile(ctx, staged, 0o600, bytes.NewReader(after))
+}
+
+// swap moves what is staged on each node into the manifests folder, by one rename.
+func (t Target) swap(ctx context.Context) error {
 	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-		return controlplane.InstallManifest(ctx, m.Node, etcdManifest, files[m.Name])
+		_, err := cluster.Run(ctx, m.Node, swapArgv()...)
+		return err
 	})
 }
+
+func swapArgv() []string { return []string{"mv", "-T", staged, manifestPath} }
 
 func (t Target) swapCommands() []plan.Command {
 	return t.on(func(controlplane.Member) plan.Command {
-		return plan.Command{Argv: []string{"mv", staged, manifestPath}}
+		return plan.Command{Argv: swapArgv()}
 	})
+}
+
+func noteLastStep(t Target) plan.Step {
+	return plan.Step{
+		Name:  "note-last",
+		Phase: plan.Recover,
+		Title: "Note once more what there is, just before the control plane is taken down",
+		Why:   "Until this moment others could go on writing. All that was written since the snapshot is about to be lost, and nobody can ask for it afterwards.",
+		Do:    func(ctx context.Context) error { return t.NoteLast(ctx) },
+	}
 }
 
 func stopKubeletStep(t Target) plan.Step {
@@ -207,7 +222,7 @@ func stopControlPlaneStep(t Target) plan.Step {
 	}
 }
 
-func swapStep(t Target, files map[string][]byte) plan.Step {
+func swapStep(t Target) plan.Step {
 	return plan.Step{
 		Name:     "swap-manifest",
 		Phase:    plan.Recover,
@@ -215,7 +230,7 @@ func swapStep(t Target, files map[string][]byte) plan.Step {
 		Why:      "A rename is all or nothing: kubelet will read the old file or the new one, never a part of one.",
 		Commands: t.swapCommands(),
 		Expect:   "`grep path: " + manifestPath + "` shows the new directory.",
-		Do:       func(ctx context.Context) error { return t.install(ctx, files) },
+		Do:       t.swap,
 	}
 }
 
@@ -297,18 +312,19 @@ func releaseStep(t Target) plan.Step {
 // rollback puts the state back that etcd had when it was stopped, in the way that kubelet-stop restores: nothing of what ran in
 // between is left running.
 //
-// The old data directory itself is not put back. Clients may have seen revisions of the recovery that failed, which the old etcd has yet to
-// reach, and would wait for them: kube-proxy, for one, would not learn of new Services. So the old directory is restored like a
-// snapshot, with the revision raised above all that was ever handed out, and stays as it is.
-func rollback(t Target, files *manifests) []plan.Step {
-	back := map[string][]byte{}
+// The old data directory itself is put back only when nothing better can be had. Clients may have seen revisions of the recovery that
+// failed, which the old etcd has yet to reach, and would wait for them: kube-proxy, for one, would not learn of new Services. So the old
+// directory is restored like a snapshot, with the revision raised above all that was ever handed out, and stays as it is.
+func rollback(t Target) []plan.Step {
+	restored := false
 	steps := []plan.Step{
 		stopKubeletStep(t),
 		stopControlPlaneStep(t),
-		restoreOldStep(t),
-		swapBackStep(t, files, back),
+		restoreOldStep(t, &restored),
+		swapBackStep(t, &restored),
 		startKubeletStep(t),
 	}
+	steps[3].Always, steps[4].Always = true, true
 	waits := waitSteps(t)
 	steps = append(steps, waits[0], waits[1], releaseStep(t), waits[2], waits[3])
 	for i := range steps {
@@ -319,7 +335,8 @@ func rollback(t Target, files *manifests) []plan.Step {
 	return steps
 }
 
-func restoreOldStep(t Target) plan.Step {
+// restoreOldStep sets restored when it is done.
+func restoreOldStep(t Target, restored *bool) plan.Step {
 	return plan.Step{
 		Name:  "restore-old",
 		Title: "Restore the old data directory into a third one, with its revision raised",
@@ -327,37 +344,40 @@ func restoreOldStep(t Target) plan.Step {
 			"the failed recovery would wait for revisions that are yet to come.",
 		Commands: t.on(func(m controlplane.Member) plan.Command {
 			argv := []string{"etcdutl", "snapshot", "restore", m.Etcd.HostDataDir + "/member/snap/db", "--skip-hash-check"}
-			return plan.Command{Argv: append(argv, t.membershipFlags(m, t.RollbackDir, t.rollbackToken(), t.RollbackBump)...)}
+			return plan.Command{Argv: append(argv, t.membershipFlags(m, t.RollbackDir, t.RollbackToken(), t.RollbackBump)...)}
 		}),
 		Expect:  "etcdutl logs `restored snapshot`.",
 		Timeout: 10 * time.Minute,
-		Do:      func(ctx context.Context) error { return t.RestoreOld(ctx) },
+		Do: func(ctx context.Context) error {
+			err := t.RestoreOld(ctx)
+			*restored = err == nil
+			return err
+		},
 	}
 }
 
-// swapBackStep installs the old manifests with the data directory of the rollback.
-func swapBackStep(t Target, files *manifests, back map[string][]byte) plan.Step {
-	install := swapStep(t, back)
-	s := install
+// swapBackStep installs the old manifests with the data directory of the rollback or, if that could not be made, just as they were.
+func swapBackStep(t Target, restored *bool) plan.Step {
+	s := swapStep(t)
 	s.Title = "Put the old etcd manifest back, with the third directory"
 	s.Why = "Apart from the directory it is the manifest as it was."
 	s.Expect = "`grep path: " + manifestPath + "` shows the third directory."
 	s.Commands = nil
 	for _, m := range t.Members {
 		s.Commands = append(s.Commands,
-			plan.Command{On: m.Name, Argv: []string{"cp", "--preserve", kept, staged}},
+			plan.Command{On: m.Name, Argv: []string{"cp", "--preserve", t.kept(), staged}},
 			plan.Command{On: m.Name, Argv: []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.RollbackDir), staged}},
-			plan.Command{On: m.Name, Argv: []string{"mv", staged, manifestPath}})
+			plan.Command{On: m.Name, Argv: swapArgv()})
 	}
 	s.Do = func(ctx context.Context) error {
-		for _, m := range t.Members {
-			b, err := controlplane.PatchHostPath(files.old[m.Name], m.Etcd.DataVolume, t.RollbackDir)
-			if err != nil {
-				return fmt.Errorf("node %s: %w", m.Name, err)
+		err := controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+			dir := m.Etcd.HostDataDir
+			if *restored {
+				dir = t.RollbackDir
 			}
-			back[m.Name] = b
-		}
-		return install.Do(ctx)
+			return stageManifest(ctx, m, t.kept(), dir)
+		})
+		return errors.Join(err, t.swap(ctx))
 	}
 	return s
 }

@@ -2,6 +2,9 @@ package proof
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,13 +37,34 @@ func ReadsAgree(s *Subject) plan.Check {
 	}
 }
 
-// view is one way to read: it returns the UIDs of the workload's objects of one resource, by name.
+// view is one way to read: it returns what it sees of the workload's objects of one resource.
 type view struct {
 	name string
-	read func(context.Context, Server, schema.GroupVersionResource, Workload) (uids, error)
+	read func(context.Context, Server, schema.GroupVersionResource, Workload) (sightings, error)
 }
 
-type uids map[string]types.UID
+// sightings are objects by name.
+type sightings map[string]sighting
+
+// sighting is what must be the same in every view. Statuses go on changing while one reads.
+type sighting struct {
+	uid types.UID
+	// spec is the beginning of the SHA-256 of the spec, in hexadecimal.
+	spec string
+}
+
+func sightingOf(uid types.UID, spec any) sighting {
+	b, err := json.Marshal(spec) // map keys come out in order
+	if err != nil {
+		return sighting{uid: uid, spec: "unreadable: " + err.Error()}
+	}
+	sum := sha256.Sum256(b)
+	return sighting{uid: uid, spec: hex.EncodeToString(sum[:4])}
+}
+
+func (v sightings) add(u *unstructured.Unstructured) {
+	v[u.GetName()] = sightingOf(u.GetUID(), u.Object["spec"])
+}
 
 func views() []view {
 	return []view{
@@ -93,31 +117,31 @@ func readAll(ctx context.Context, server Server, w Workload) (wrong, right []str
 	return wrong, right
 }
 
-func expected(w Workload, r schema.GroupVersionResource) uids {
-	out := uids{}
+func expected(w Workload, r schema.GroupVersionResource) sightings {
+	out := sightings{}
 	for _, o := range w.Objects {
 		if o.Resource == r {
-			out[o.Name] = o.UID
+			out[o.Name] = sightingOf(o.UID, o.Spec)
 		}
 	}
 	return out
 }
 
-// String lists names with UIDs in order; "nothing" when there are none.
-func (u uids) String() string {
-	if len(u) == 0 {
+// String lists names with UIDs and specs in order; "nothing" when there are none.
+func (v sightings) String() string {
+	if len(v) == 0 {
 		return "nothing"
 	}
 	var out []string
-	for name, uid := range u {
-		out = append(out, fmt.Sprintf("%s (%s)", name, uid))
+	for name, x := range v {
+		out = append(out, fmt.Sprintf("%s (%s, spec %s)", name, x.uid, x.spec))
 	}
 	slices.Sort(out)
 	return strings.Join(out, ", ")
 }
 
-func viewGet(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (uids, error) {
-	out := uids{}
+func viewGet(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (sightings, error) {
+	out := sightings{}
 	for _, o := range w.Objects {
 		if o.Resource != r {
 			continue
@@ -129,20 +153,20 @@ func viewGet(ctx context.Context, s Server, r schema.GroupVersionResource, w Wor
 		if err != nil {
 			return nil, err
 		}
-		out[u.GetName()] = u.GetUID()
+		out.add(u)
 	}
 	return out, nil
 }
 
-func viewList(resourceVersion string) func(context.Context, Server, schema.GroupVersionResource, Workload) (uids, error) {
-	return func(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (uids, error) {
+func viewList(resourceVersion string) func(context.Context, Server, schema.GroupVersionResource, Workload) (sightings, error) {
+	return func(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (sightings, error) {
 		items, err := list(ctx, s, r, w.Namespace, metav1.ListOptions{LabelSelector: w.Selector(), ResourceVersion: resourceVersion})
 		if err != nil {
 			return nil, err
 		}
-		out := uids{}
+		out := sightings{}
 		for _, u := range items {
-			out[u.GetName()] = u.GetUID()
+			out.add(&u)
 		}
 		return out, nil
 	}
@@ -150,7 +174,7 @@ func viewList(resourceVersion string) func(context.Context, Server, schema.Group
 
 // viewWatch opens a watch that begins with what there is, and reads up to the bookmark that says that this was all
 // (streaming lists, KEP-3157: on by default since Kubernetes 1.32).
-func viewWatch(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (uids, error) {
+func viewWatch(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (sightings, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errors.New("the watch did not say within "+callTimeout.String()+" that it had sent everything"))
 	defer cancel()
 	initial := true
@@ -164,7 +188,7 @@ func viewWatch(ctx context.Context, s Server, r schema.GroupVersionResource, w W
 		return nil, fmt.Errorf("opening the watch: %w", err)
 	}
 	defer watcher.Stop()
-	out := uids{}
+	out := sightings{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -186,7 +210,7 @@ func viewWatch(ctx context.Context, s Server, r schema.GroupVersionResource, w W
 }
 
 // take applies an event, and says whether it was the bookmark that ends the beginning.
-func (u uids) take(e watch.Event) (done bool, err error) {
+func (v sightings) take(e watch.Event) (done bool, err error) {
 	if e.Type == watch.Error {
 		return false, apierrors.FromObject(e.Object)
 	}
@@ -198,9 +222,9 @@ func (u uids) take(e watch.Event) (done bool, err error) {
 	case watch.Bookmark:
 		return o.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true", nil
 	case watch.Deleted:
-		delete(u, o.GetName())
+		delete(v, o.GetName())
 	default:
-		u[o.GetName()] = o.GetUID()
+		v.add(o)
 	}
 	return false, nil
 }

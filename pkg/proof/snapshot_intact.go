@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -14,8 +15,9 @@ import (
 func SnapshotIntact(s *Subject) plan.Check {
 	return plan.Check{
 		Name:    "snapshot-intact",
-		Summary: "the snapshot's checksum, pages and revisions are sound, and only its owner can read it; looked at before anything is touched",
+		Summary: "the snapshot's checksum, pages and revisions are sound, and only its owner can read it; looked at before anything is broken",
 		Phase:   plan.Protect,
+		Timeout: 10 * time.Minute, // it reads the whole file
 		Look:    func(ctx context.Context) (plan.Finding, error) { return snapshotIntact(ctx, s) },
 	}
 }

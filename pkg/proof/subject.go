@@ -6,8 +6,6 @@ import (
 	"net"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -138,16 +136,6 @@ func Objects(ctx context.Context, s Server, w Workload) ([]Object, error) {
 
 func objectOf(r schema.GroupVersionResource, u unstructured.Unstructured) Object {
 	return Object{Resource: r, Namespace: u.GetNamespace(), Name: u.GetName(), UID: u.GetUID(), Spec: u.Object["spec"]}
-}
-
-// DeploymentObject identifies a Deployment; its spec is left out.
-func DeploymentObject(d *appsv1.Deployment) Object {
-	return Object{Resource: deployments, Namespace: d.Namespace, Name: d.Name, UID: d.UID}
-}
-
-// ServiceObject identifies a Service; its spec is left out.
-func ServiceObject(svc *corev1.Service) Object {
-	return Object{Resource: services, Namespace: svc.Namespace, Name: svc.Name, UID: svc.UID}
 }
 
 func list(ctx context.Context, s Server, r schema.GroupVersionResource, namespace string, o metav1.ListOptions) ([]unstructured.Unstructured, error) {

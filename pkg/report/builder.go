@@ -60,7 +60,7 @@ func (b *Builder) Observe(e plan.Event) {
 		b.run.Warnings = append(b.run.Warnings, e.Message)
 	case plan.RunFinished:
 		b.finished = true
-		b.run.Verdict, b.run.Reason, b.run.Seconds = e.Verdict, e.Reason, seconds(e.Elapsed)
+		b.run.Verdict, b.run.Reason, b.run.Rollback, b.run.Seconds = e.Verdict, e.Reason, e.Rollback, seconds(e.Elapsed)
 	}
 }
 

@@ -30,8 +30,11 @@ type Run struct {
 	Provider  string       `json:"provider"`
 	Verdict   plan.Verdict `json:"verdict"`
 	// Reason says in one line why the verdict is not passed; empty when it is.
-	Reason    string    `json:"reason"`
-	StartedAt time.Time `json:"startedAt"`
+	Reason string `json:"reason"`
+	// Rollback is passed when the old state was put back after the recovery was not proven, failed when it could not be, and empty when
+	// there was no need to or it was not to be.
+	Rollback  plan.Status `json:"rollback"`
+	StartedAt time.Time   `json:"startedAt"`
 	// Seconds is how long the run took, from its first event to its last.
 	Seconds float64 `json:"seconds"`
 	Cluster Cluster `json:"cluster"`

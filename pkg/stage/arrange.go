@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
@@ -31,7 +32,7 @@ const poll = 100 * time.Millisecond
 // node is where a person types.
 func (s *Stage) node() string { return s.Target.Members[0].Name }
 
-func (s *Stage) type1(argv ...string) plan.Command { return plan.Command{On: s.node(), Argv: argv} }
+func (s *Stage) typed(argv ...string) plan.Command { return plan.Command{On: s.node(), Argv: argv} }
 
 func (s *Stage) client() (*kubernetes.Clientset, error) {
 	return kubernetes.NewForConfig(s.Subject.Servers[0].Config)
@@ -75,10 +76,10 @@ func (s *Stage) Deploy() plan.Step {
 		Why: "To know later whether a restore worked, there must be something to look for: a Deployment, its pods, and a Service that reaches them. " +
 			"The image has a fixed tag: with `:latest` kubelet asks the registry at every start of a container, and the recovery would depend on the registry too.",
 		Commands: []plan.Command{
-			s.type1("kubectl", "create", "deployment", w.Name, "--image="+w.Image, "--replicas="+strconv.Itoa(workloadReplicas), "--port="+strconv.Itoa(w.Port)),
-			s.type1("kubectl", "expose", "deployment", w.Name, "--port="+strconv.Itoa(w.Port), "--type=NodePort"),
-			s.type1("kubectl", "rollout", "status", "deployment/"+w.Name, "--timeout=120s"),
-			s.type1("kubectl", "get", "deployment,pods,service", "-l", w.Selector(), "-o", "wide"),
+			s.typed("kubectl", "create", "deployment", w.Name, "--image="+w.Image, "--replicas="+strconv.Itoa(workloadReplicas), "--port="+strconv.Itoa(w.Port)),
+			s.typed("kubectl", "expose", "deployment", w.Name, "--port="+strconv.Itoa(w.Port), "--type=NodePort"),
+			s.typed("kubectl", "rollout", "status", "deployment/"+w.Name, "--timeout=120s"),
+			s.typed("kubectl", "get", "deployment,pods,service", "-l", w.Selector(), "-o", "wide"),
 		},
 		Expect: "`deployment \"nginx\" successfully rolled out`, and two pods `Running`, `1/1`.",
 		Do:     s.deploy,
@@ -91,19 +92,13 @@ func (s *Stage) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &s.Subject.Workload
+	w := s.Subject.Workload
 	create := metav1.CreateOptions{FieldManager: fieldManager}
-	d, err := client.AppsV1().Deployments(w.Namespace).Create(ctx, deployment(*w), create)
-	if err != nil {
+	if _, err := client.AppsV1().Deployments(w.Namespace).Create(ctx, deployment(w), create); err != nil {
 		return err
 	}
-	w.Objects = append(w.Objects, proof.DeploymentObject(d)) // from now on it is ours to remove
-	svc, err := client.CoreV1().Services(w.Namespace).Create(ctx, service(*w), create)
-	if err != nil {
-		return err
-	}
-	w.Objects = append(w.Objects, proof.ServiceObject(svc))
-	return nil
+	_, err = client.CoreV1().Services(w.Namespace).Create(ctx, service(w), create)
+	return err
 }
 
 func (s *Stage) vacant(ctx context.Context) error {
@@ -111,38 +106,67 @@ func (s *Stage) vacant(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := s.Subject.Workload
-	deployments, get := client.AppsV1().Deployments(w.Namespace), metav1.GetOptions{}
-	for what, look := range map[string]func() error{
-		"deployment " + w.Name:           func() error { _, err := deployments.Get(ctx, w.Name, get); return err },
-		"deployment " + proof.NewWork(w): func() error { _, err := deployments.Get(ctx, proof.NewWork(w), get); return err },
-		"service " + w.Name:              func() error { _, err := client.CoreV1().Services(w.Namespace).Get(ctx, w.Name, get); return err },
-		"configmap " + probeConfigMapName: func() error {
-			_, err := client.CoreV1().ConfigMaps(w.Namespace).Get(ctx, probeConfigMapName, get)
-			return err
-		},
-	} {
-		switch err := look(); {
-		case err == nil:
-			return fmt.Errorf("%s exists in namespace %s already, and drill touches nothing that it did not make: use another cluster, or, if it is of no use, delete it with: kubectl -n %s delete %s",
-				what, w.Namespace, w.Namespace, what)
-		case !apierrors.IsNotFound(err):
-			return fmt.Errorf("looking for %s: %w", what, err)
-		}
+	taken, err := s.taken(ctx, client)
+	if err != nil {
+		return err
 	}
+	if len(taken) > 0 {
+		return fmt.Errorf("%s in namespace %s would be mixed up with what the drill makes, and drill touches nothing that it did not make: use another cluster, or, if it is left over from an earlier drill, delete it",
+			strings.Join(taken, " and "), s.Subject.Workload.Namespace)
+	}
+	s.vacated = true
 	return nil
 }
 
+// taken names what has a name that the run is going to use, or carries its label, or would send traffic to its pods.
+func (s *Stage) taken(ctx context.Context, client kubernetes.Interface) ([]string, error) {
+	w := s.Subject.Workload
+	labelled, err := proof.Objects(ctx, s.Subject.Servers[0], w)
+	if err != nil {
+		return nil, err
+	}
+	var taken []string
+	for _, o := range labelled {
+		taken = append(taken, o.String())
+	}
+	services, err := client.CoreV1().Services(w.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	ours := labels.Set{"app": w.Name}
+	for _, svc := range services.Items {
+		if svc.Name == w.Name || len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(ours) {
+			taken = append(taken, "service "+svc.Name)
+		}
+	}
+	for _, name := range []string{w.Name, proof.NewWork(w)} {
+		_, err := client.AppsV1().Deployments(w.Namespace).Get(ctx, name, metav1.GetOptions{})
+		if err == nil {
+			taken = append(taken, "deployment "+name)
+		} else if !apierrors.IsNotFound(err) {
+			return nil, err
+		}
+	}
+	_, err = client.CoreV1().ConfigMaps(w.Namespace).Get(ctx, probeConfigMapName, metav1.GetOptions{})
+	if err == nil {
+		taken = append(taken, "configmap "+probeConfigMapName)
+	} else if !apierrors.IsNotFound(err) {
+		return nil, err
+	}
+	slices.Sort(taken)
+	return slices.Compact(taken), nil
+}
+
 func deployment(w proof.Workload) *appsv1.Deployment {
-	labels := map[string]string{"app": w.Name}
+	selector := map[string]string{"app": w.Name}
 	replicas := int32(workloadReplicas)
 	return &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: w.Namespace, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: w.Namespace, Labels: selector},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Selector: &metav1.LabelSelector{MatchLabels: selector},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				ObjectMeta: metav1.ObjectMeta{Labels: selector},
 				Spec: corev1.PodSpec{Containers: []corev1.Container{{
 					Name: w.Name, Image: w.Image, Ports: []corev1.ContainerPort{{ContainerPort: int32(w.Port)}},
 				}}},
@@ -219,7 +243,7 @@ func (s *Stage) stuckPods(ctx context.Context, client kubernetes.Interface) stri
 // Tools makes sure that etcd's command line tools are on the node.
 func (s *Stage) Tools() plan.Step {
 	// The image of etcd has both tools. Being static programs they run outside of the container as well.
-	const fetch = `command -v etcdctl etcdutl || cp /proc/$(pidof -s etcd)/root/usr/local/bin/etcdctl /proc/$(pidof -s etcd)/root/usr/local/bin/etcdutl /usr/local/bin/`
+	const fetch = `command -v etcdctl && command -v etcdutl || cp /proc/$(pidof -s etcd)/root/usr/local/bin/etcdctl /proc/$(pidof -s etcd)/root/usr/local/bin/etcdutl /usr/local/bin/`
 	return plan.Step{
 		Name:  "find-tools",
 		Phase: plan.Arrange,
@@ -228,9 +252,9 @@ func (s *Stage) Tools() plan.Step {
 			"They should be of the same version as the server. Where the node doesn't have them, they can be copied out of the running etcd container, whose image holds both. " +
 			"(The variable ETCDCTL_API is no longer needed: version 3 of the API is the only one.)",
 		Commands: []plan.Command{
-			s.type1("sh", "-c", fetch),
-			s.type1("etcdctl", "version"),
-			s.type1("etcdutl", "version"),
+			s.typed("sh", "-c", fetch),
+			s.typed("etcdctl", "version"),
+			s.typed("etcdutl", "version"),
 		},
 		Expect: "Two version numbers, the same as that of the etcd image in `/etc/kubernetes/manifests/etcd.yaml`.",
 		Do:     func(ctx context.Context) error { return etcd.Ready(ctx, s.Subject.Worker) },
@@ -246,8 +270,8 @@ func (s *Stage) ReadEtcdCommand() plan.Step {
 		Why: "Every `etcdctl` command needs an endpoint and three files: `--cacert` is etcd's `--trusted-ca-file`, `--cert` its `--cert-file`, `--key` its `--key-file`, " +
 			"and `--endpoints` is one of its `--listen-client-urls`. They are read from the running pod rather than guessed.",
 		Commands: []plan.Command{
-			s.type1("kubectl", "-n", "kube-system", "get", "pod", "etcd-"+s.node(), "-o", `jsonpath={range .spec.containers[0].command[*]}{@}{"\n"}{end}`),
-			s.type1("ls", "-l", "/etc/kubernetes/pki/etcd"),
+			s.typed("kubectl", "-n", "kube-system", "get", "pod", "etcd-"+s.node(), "-o", `jsonpath={range .spec.containers[0].command[*]}{@}{"\n"}{end}`),
+			s.typed("ls", "-l", "/etc/kubernetes/pki/etcd"),
 		},
 		Expect: "The command of etcd, a flag a line, `--data-dir` and the three files among them; and the files themselves.",
 		Do:     s.readEtcdCommand,
@@ -280,7 +304,7 @@ func (s *Stage) readEtcdCommand(ctx context.Context) error {
 
 func (s *Stage) etcdctl(argv ...string) plan.Command {
 	e := s.Target.Members[0].Etcd
-	return s.type1(append([]string{"etcdctl", "--endpoints=" + localURL(e), "--cacert=" + e.CACert, "--cert=" + e.Cert, "--key=" + e.Key}, argv...)...)
+	return s.typed(append([]string{"etcdctl", "--endpoints=" + localURL(e), "--cacert=" + e.CACert, "--cert=" + e.Cert, "--key=" + e.Key}, argv...)...)
 }
 
 // localURL is the client URL for somebody who is on the node: the loopback one where there is one.

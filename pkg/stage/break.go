@@ -21,9 +21,9 @@ func (s *Stage) DeleteWorkload() plan.Step {
 		Why: "This is the loss that the backup is for. The Deployment goes, its ReplicaSet and its pods with it; nobody has the manifest any more. " +
 			"The containers must be gone as well before the restore, or they could be mistaken for restored ones.",
 		Commands: []plan.Command{
-			s.type1("kubectl", "delete", "deployment", w.Name),
-			s.type1("kubectl", "wait", "--for=delete", "pod", "-l", w.Selector(), "--timeout=90s"),
-			s.type1("kubectl", "get", "deployment,pods", "-l", w.Selector()),
+			s.typed("kubectl", "delete", "deployment", w.Name),
+			s.typed("kubectl", "wait", "--for=delete", "pod", "-l", w.Selector(), "--timeout=90s"),
+			s.typed("kubectl", "get", "deployment,pods", "-l", w.Selector()),
 		},
 		Expect: "`No resources found in default namespace.`",
 		Do:     s.deleteWorkload,

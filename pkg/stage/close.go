@@ -10,38 +10,30 @@ import (
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
-// Close stops the probe and, with tidy, removes what the run made on the cluster. What was there before is not touched: objects are
-// deleted only if they are those that the run made.
+// Close stops the probe and, with tidy, removes what the run made on the cluster: by name, since nothing had these names when the run
+// began.
 func (s *Stage) Close(ctx context.Context, tidy bool) error {
 	if s.probe != nil {
 		s.probe.Stop()
 	}
-	if !tidy {
+	if !tidy || !s.vacated {
 		return nil
 	}
 	client, err := s.client()
 	if err != nil {
 		return err
 	}
-	w := s.Subject.Workload
+	w, o := s.Subject.Workload, metav1.DeleteOptions{}
 	var problems []error
-	remove := func(err error) {
+	for _, err := range []error{
+		client.AppsV1().Deployments(w.Namespace).Delete(ctx, w.Name, o),
+		client.AppsV1().Deployments(w.Namespace).Delete(ctx, proof.NewWork(w), o),
+		client.CoreV1().Services(w.Namespace).Delete(ctx, w.Name, o),
+		client.CoreV1().ConfigMaps(w.Namespace).Delete(ctx, probeConfigMapName, o),
+	} {
 		if err != nil && !apierrors.IsNotFound(err) {
 			problems = append(problems, err)
 		}
-	}
-	for _, o := range w.Objects {
-		only := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &o.UID}}
-		switch o.Resource.Resource {
-		case "deployments":
-			remove(client.AppsV1().Deployments(o.Namespace).Delete(ctx, o.Name, only))
-		case "services":
-			remove(client.CoreV1().Services(o.Namespace).Delete(ctx, o.Name, only))
-		}
-	}
-	if s.probe != nil {
-		remove(client.AppsV1().Deployments(w.Namespace).Delete(ctx, proof.NewWork(w), metav1.DeleteOptions{}))
-		remove(client.CoreV1().ConfigMaps(w.Namespace).Delete(ctx, probeConfigMapName, metav1.DeleteOptions{}))
 	}
 	return errors.Join(problems...)
 }

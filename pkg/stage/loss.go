@@ -8,17 +8,18 @@ import (
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-// loss says what the restore gave up: everything that was acknowledged after the snapshot.
-func (s *Stage) loss(ctx context.Context, marks plan.Marks) (plan.Loss, error) {
+// loss says what the restore gave up: everything that was acknowledged after the snapshot, up to the moment when the control plane was
+// taken down. readable says whether the cluster can be asked what it has now.
+func (s *Stage) loss(ctx context.Context, marks plan.Marks, readable bool) (plan.Loss, error) {
 	var l plan.Loss
-	if last := s.probe.Series(probeWrite).LastGood(marks.BreakBegan); !last.IsZero() {
+	if last := s.probe.Series(probeWrite).LastGood(marks.OutageBegan); !last.IsZero() {
 		l.Seconds = seconds(max(0, last.Sub(s.Subject.Snapshot.TakenAt)))
 	}
 	if s.before.revision > 0 {
 		r := max(0, s.before.revision-s.Subject.Snapshot.Revision)
 		l.Revisions = &r
 	}
-	if s.before.objects == nil || marks.OutageBegan.IsZero() {
+	if s.before.revision == 0 || !readable {
 		return l, nil
 	}
 	after, err := inventory.Live(ctx, s.Subject.Servers[0].Config)

@@ -254,9 +254,9 @@ func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement
 		m.Outage, err = s.outage(ctx, marks.OutageBegan)
 		problems = append(problems, err)
 	}
-	if !marks.BreakBegan.IsZero() && s.Subject.Snapshot != nil {
+	if !marks.OutageBegan.IsZero() && s.Subject.Snapshot != nil {
 		var err error
-		m.Loss, err = s.loss(ctx, marks)
+		m.Loss, err = s.loss(ctx, marks, m.Outage.ReadSeconds != nil)
 		problems = append(problems, err)
 	}
 	return m, errors.Join(problems...)
@@ -301,28 +301,41 @@ func (s *Stage) workBack(running map[string]controlplane.Container, began time.T
 	return seconds(max(0, last.Sub(began)))
 }
 
-// floor is the larger of etcd's and the API server's own start on the first control plane, from container started to the first
-// good answer.
+// floor is the larger of etcd's and the API server's own start on the first control plane: of etcd from container started to healthy, of the
+// API server from the later of container started and etcd healthy, to ready. The node's clock is taken to be this machine's.
 func (s *Stage) floor(ctx context.Context, began time.Time) (*float64, error) {
 	found, err := controlplane.Containers(ctx, s.Target.Members[0].Node, false)
 	if err != nil {
 		return nil, err
 	}
-	var floor *float64
+	started := map[string]time.Time{}
 	for _, c := range found {
-		series := map[string]string{controlplane.Etcd: probeEtcd, controlplane.APIServer: probeServer}[c.Name]
-		if series == "" || c.PodNamespace != metav1.NamespaceSystem || c.StartedAt.Before(began) {
-			continue
-		}
-		ready := s.probe.Series(series).FirstGood(c.StartedAt)
-		if ready.IsZero() {
-			return nil, nil
-		}
-		if d := seconds(ready.Sub(c.StartedAt)); floor == nil || *d > *floor {
-			floor = d
+		if c.PodNamespace == metav1.NamespaceSystem && c.StartedAt.After(began) {
+			started[c.Name] = c.StartedAt
 		}
 	}
-	return floor, nil
+	return floorOf(started, s.probe.Series(probeEtcd), s.probe.Series(probeServer)), nil
+}
+
+// floorOf computes the floor from when the containers started, by name, and the probe's samples; nil when either was not restarted or
+// is not back.
+func floorOf(started map[string]time.Time, etcd, server probe.Series) *float64 {
+	etcdStart, serverStart := started[controlplane.Etcd], started[controlplane.APIServer]
+	if etcdStart.IsZero() || serverStart.IsZero() {
+		return nil
+	}
+	etcdReady := etcd.FirstGood(etcdStart)
+	if etcdReady.IsZero() {
+		return nil
+	}
+	if etcdReady.After(serverStart) {
+		serverStart = etcdReady
+	}
+	serverReady := server.FirstGood(serverStart)
+	if serverReady.IsZero() {
+		return nil
+	}
+	return seconds(max(etcdReady.Sub(etcdStart), serverReady.Sub(serverStart)))
 }
 
 func seconds(d time.Duration) *float64 {

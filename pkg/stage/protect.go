@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -34,7 +37,7 @@ func (s *Stage) snapshotFolder() []plan.Command {
 	if filepath.Dir(s.Target.NodeSnapshot) != s.Target.StateDir {
 		return nil
 	}
-	return []plan.Command{s.type1("mkdir", "-p", "-m", "0700", s.Target.StateDir)}
+	return []plan.Command{s.typed("mkdir", "-p", "-m", "0700", s.Target.StateDir)}
 }
 
 func (s *Stage) saveSnapshot(ctx context.Context) error {
@@ -58,8 +61,24 @@ func (s *Stage) learnSnapshot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if info.TakenAt, err = writtenAt(ctx, s.Target.Members[0].Node, s.Target.NodeSnapshot); err != nil {
+		return err
+	}
 	s.Subject.Snapshot = &info
 	return nil
+}
+
+// writtenAt is when a file of a node was last written, by the node's clock.
+func writtenAt(ctx context.Context, n cluster.Node, path string) (time.Time, error) {
+	out, err := cluster.Run(ctx, n, "stat", "--format=%Y", "--", path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	sec, err := strconv.ParseInt(out, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("node %s: stat says %q for the time of %s", n.Name(), out, path)
+	}
+	return time.Unix(sec, 0), nil
 }
 
 // fetch copies a file of a node to a new file on this machine, which only its owner can read.
@@ -83,7 +102,7 @@ func (s *Stage) SnapshotStatus() plan.Step {
 		Title: "Look at the snapshot: hash, revision, keys, size",
 		Why: "A file that can't be opened is no backup. `etcdutl snapshot status` opens it and counts; it does not check the checksum at the file's end, " +
 			"which is why drill checks that itself.",
-		Commands: []plan.Command{s.type1("etcdutl", "snapshot", "status", s.Target.NodeSnapshot, "--write-out=table")},
+		Commands: []plan.Command{s.typed("etcdutl", "snapshot", "status", s.Target.NodeSnapshot, "--write-out=table")},
 		Expect:   "A table with the hash, the revision, the number of keys and the size.",
 		Do: func(ctx context.Context) error {
 			info, err := etcd.Verify(ctx, s.Subject.Worker, s.snapshotPath())
@@ -101,30 +120,36 @@ func (s *Stage) SnapshotStatus() plan.Step {
 	}
 }
 
-// RecordBefore notes what there is just before the break, so that what is lost can be named afterwards.
+// RecordBefore notes what there is before the break, so that what is lost can be named afterwards.
 func (s *Stage) RecordBefore() plan.Step {
 	return plan.Step{
 		Name:  "record-before",
 		Phase: plan.Protect,
-		Title: "Note every object and etcd's revision, to know later what was lost",
+		Title: "Note every object there is, to know later what was lost",
 		Why:   "What was written after the snapshot will be gone. Only somebody who looked before the loss can say what that was.",
-		Do: func(ctx context.Context) error {
-			objects, err := inventory.Live(ctx, s.Subject.Servers[0].Config)
-			if err != nil {
+		Do: func(ctx context.Context) (err error) {
+			if s.before.holders, err = s.holders(ctx); err != nil {
 				return err
 			}
-			status, err := etcd.StatusOf(ctx, s.endpoint)
-			if err != nil {
-				return err
-			}
-			holders, err := s.holders(ctx)
-			if err != nil {
-				return err
-			}
-			s.before = before{objects: objects, revision: status.Revision, holders: holders}
-			return nil
+			s.before.objects, err = inventory.Live(ctx, s.Subject.Servers[0].Config)
+			return err
 		},
 	}
+}
+
+// noteLast looks once more, just before the control plane is taken down: until then others may go on writing, and all of that is lost.
+func (s *Stage) noteLast(ctx context.Context) error {
+	last, err := inventory.Live(ctx, s.Subject.Servers[0].Config)
+	if err != nil {
+		return err
+	}
+	status, err := etcd.StatusOf(ctx, s.endpoint)
+	if err != nil {
+		return err
+	}
+	maps.Copy(s.before.objects, last)
+	s.before.revision = status.Revision
+	return nil
 }
 
 // restore makes the new data directory on one node from the snapshot.

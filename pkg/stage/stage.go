@@ -47,13 +47,17 @@ type Stage struct {
 	service  serviceAddress
 	probe    *probe.Probe
 	before   before
+	// vacated says that nothing had the names that the run uses when it began: what has them now is the run's.
+	vacated bool
 }
 
-// before is what was there just before the break.
+// before is what was there before the outage.
 type before struct {
-	objects  inventory.Inventory
+	// objects are those that were there before the break or just before the outage.
+	objects inventory.Inventory
+	// revision is etcd's, just before the outage.
 	revision int64
-	// holders says who held each Lease of kube-system.
+	// holders says who held each Lease of kube-system before the break.
 	holders map[string]string
 }
 
@@ -148,6 +152,7 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		RestoreOld:   s.restoreOld,
 		Restore:      s.restore,
 		Release:      s.release,
+		NoteLast:     s.noteLast,
 	}
 	s.Subject.NodeSnapshot = s.Target.NodeSnapshot
 }
