@@ -10,7 +10,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 )
+
+// discardTimeout bounds the removal of what an unfinished SendDir left on the node.
+const discardTimeout = 30 * time.Second
 
 // SendDir makes the folder to on node n hold what the local folder from holds. Nothing is ever overwritten: to must not
 // exist. It appears whole or not at all: the files are unpacked beside it under a name that begins with a dot, synced, and
@@ -21,15 +25,23 @@ func SendDir(ctx context.Context, n Node, from, to string) error {
 	}
 	part := path.Join(path.Dir(to), "."+path.Base(to)+".part")
 	if err := send(ctx, n, from, part); err != nil {
-		// The run's context may be why it failed, and a half sent folder must not stay.
-		_, cleanErr := n.Exec(context.WithoutCancel(ctx), Cmd{Argv: []string{"rm", "-rf", "--", part}})
-		return errors.Join(fmt.Errorf("sending %s to %s on node %s: %w", from, to, n.Name(), err), cleanErr)
+		return errors.Join(fmt.Errorf("sending %s to %s on node %s: %w", from, to, n.Name(), err), discard(ctx, n, part))
 	}
 	if _, err := Run(ctx, n, "mv", "-T", "--no-clobber", "--", part, to); err != nil {
 		return fmt.Errorf("moving the sent folder into place: %w", err)
 	}
 	if err := Absent(ctx, n, part); err != nil { // mv that declines to overwrite exits 0
 		return fmt.Errorf("%s appeared on node %s meanwhile and was left alone; what was sent is in %s", to, n.Name(), part)
+	}
+	return nil
+}
+
+// discard removes a half sent folder, which must not stay, even after the end of ctx: that may be why it is half sent.
+func discard(ctx context.Context, n Node, part string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	if _, err := Run(ctx, n, "rm", "-rf", "--", part); err != nil {
+		return fmt.Errorf("removing the half sent folder: %w; hint: `rm -rf %s` on node %s", err, part, n.Name())
 	}
 	return nil
 }

@@ -68,7 +68,8 @@ func (o CreateOptions) Validate() error {
 
 // Create makes a cluster and returns when a workload can run on it. When it fails or ctx ends it removes all that it made
 // before it returns, within a minute and a half; an error of that is part of what it returns. Errors wrap
-// cluster.ErrBadName, cluster.ErrExists, cluster.ErrNoImage, or the context's.
+// cluster.ErrBadName; cluster.ErrExists, also for a cluster of that name that drill made on another engine;
+// cluster.ErrNoImage; or the context's.
 func (p *Provider) Create(ctx context.Context, o CreateOptions) (cluster.Cluster, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -97,6 +98,14 @@ func (p *Provider) Create(ctx context.Context, o CreateOptions) (cluster.Cluster
 	}
 	if len(there) > 0 {
 		return nil, fmt.Errorf("%w: %s; hint: use it with --cluster %s, or choose another name", cluster.ErrExists, o.Name, o.Name)
+	}
+	rec, err := p.store.loadIfAny(o.Name)
+	if err != nil {
+		return nil, err
+	}
+	if rec != nil && !p.sameEngine(rec) {
+		// One record a name: with a new one, the cluster over there could never be deleted by drill again.
+		return nil, fmt.Errorf("%w: %w; or choose another name", cluster.ErrExists, p.elsewhere(rec))
 	}
 	images := []string{image}
 	if s.controlPlanes > 1 {

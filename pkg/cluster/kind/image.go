@@ -2,6 +2,7 @@ package kind
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	BuiltImage = "localhost/drill/node"
 	// BuiltImageLabel is on every such image.
 	BuiltImageLabel = "io.etcd-drill.node-image"
+	// WorkloadImagesLabel, on such an image, names the images for workloads that it holds, joined by commas.
+	WorkloadImagesLabel = "io.etcd-drill.workload-images"
 	// LoadBalancerImage is what kind runs in front of several control planes. kind keeps the name to itself (package
 	// pkg/cluster/internal/loadbalancer), so it is repeated here, and a test compares the two.
 	LoadBalancerImage = "docker.io/envoyproxy/envoy:v1.36.2"
@@ -65,12 +68,39 @@ func noImage(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("looking for a node image: %w", ctx.Err())
 	}
-	return fmt.Errorf("%w: %s: %w; hint: `make node-image` builds one here", cluster.ErrNoImage, what, err)
+	return fmt.Errorf("%w: %s: %w; hint: `make node-image` in drill's source tree builds one here; or name one with --image or %s",
+		cluster.ErrNoImage, what, err, ImageVariable)
 }
 
 // HasImage says whether the engine has an image already, so that no registry is needed for it.
 func (p *Provider) HasImage(ctx context.Context, image string) bool {
 	return p.engine.hasImage(ctx, image)
+}
+
+// WorkloadImages names the images that a node image built here brings along for workloads, as containerd on its nodes knows
+// them (docker.io/library/nginx:1.27, say), so that no registry is needed for them. It is nil for a node image that says
+// nothing of the kind, as kind's own. The node image must be on this engine already; see HasImage.
+func (p *Provider) WorkloadImages(ctx context.Context, image string) ([]string, error) {
+	out, err := p.engine.output(ctx, askTimeout, "image", "inspect", image)
+	if err != nil {
+		return nil, fmt.Errorf("looking at node image %s: %w", image, err)
+	}
+	var infos []struct {
+		Config struct{ Labels map[string]string }
+	}
+	if err := json.Unmarshal(out, &infos); err != nil {
+		return nil, fmt.Errorf("reading what the container engine says of node image %s: %w", image, err)
+	}
+	if len(infos) == 0 {
+		return nil, fmt.Errorf("looking at node image %s: %s says nothing of it", image, p.engine.Name)
+	}
+	var images []string
+	for name := range strings.SplitSeq(infos[0].Config.Labels[WorkloadImagesLabel], ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			images = append(images, name)
+		}
+	}
+	return images, nil
 }
 
 func (e *engine) hasImage(ctx context.Context, image string) bool {

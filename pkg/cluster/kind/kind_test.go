@@ -231,6 +231,7 @@ func TestHangingEngine(t *testing.T) {
 		"Delete": func(ctx context.Context) error { return p.Delete(ctx, "a") },
 		"Create": func(ctx context.Context) error { _, err := p.Create(ctx, CreateOptions{Name: "a"}); return err },
 		"Image":  func(ctx context.Context) error { _, err := p.ResolveImage(ctx, ""); return err },
+		"Labels": func(ctx context.Context) error { _, err := p.WorkloadImages(ctx, "i"); return err },
 		"Config": func(ctx context.Context) error { _, err := p.kubeconfig(ctx, "a"); return err },
 		"Exec": func(ctx context.Context) error {
 			_, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"true"}})
@@ -325,6 +326,103 @@ esac`
 			}
 		})
 	})
+}
+
+func TestWorkloadImages(t *testing.T) {
+	for _, test := range []struct {
+		name, inspected string
+		want            []string
+	}{
+		{"built here", `[{"Config":{"Labels":{"io.etcd-drill.node-image":"k","io.etcd-drill.workload-images":"docker.io/library/nginx:1.22,localhost/drill/debian:12"}}}]`,
+			[]string{"docker.io/library/nginx:1.22", "localhost/drill/debian:12"}},
+		{"an empty label", `[{"Config":{"Labels":{"io.etcd-drill.workload-images":""}}}]`, nil},
+		{"other labels", `[{"Config":{"Labels":{"a":"b"}}}]`, nil},
+		{"no labels", `[{"Config":{"Labels":null}}]`, nil},
+		{"no config", `[{"Config":null}]`, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fakeEngine(t, map[string]string{"docker": answering + "echo '" + test.inspected + "'"})
+			got, err := newProvider(t).WorkloadImages(t.Context(), "i")
+			if err != nil || !slices.Equal(got, test.want) || (got == nil) != (test.want == nil) {
+				t.Errorf("%q, %v; want %q", got, err, test.want)
+			}
+		})
+	}
+	for name, script := range map[string]string{
+		"not here": `echo "Error response from daemon: No such image: i" >&2; exit 1`, "rubbish": "echo {", "nothing": "echo '[]'",
+	} {
+		fakeEngine(t, map[string]string{"docker": answering + script})
+		if got, err := newProvider(t).WorkloadImages(t.Context(), "i"); err == nil || !strings.Contains(err.Error(), "node image i") {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+// TestAttachWantsStackedEtcd has control planes that hold what kubeadm leaves there, or less.
+func TestAttachWantsStackedEtcd(t *testing.T) {
+	// The second control plane has the files of $FILES, and the first has all; find fails when one isn't there.
+	script := answering + `case "$1" in
+ps) echo c1; echo c2;;
+container) cat <<'END'
+[{"Id":"c1","Name":"/a-control-plane","State":{"Running":true},"Config":{"Image":"i","Labels":{"io.x-k8s.kind.cluster":"a","io.x-k8s.kind.role":"control-plane"}}},
+ {"Id":"c2","Name":"/a-control-plane2","State":{"Running":true},"Config":{"Image":"i","Labels":{"io.x-k8s.kind.cluster":"a","io.x-k8s.kind.role":"control-plane"}}}]
+END
+;;
+exec)
+have="/etc/kubernetes/admin.conf /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/pki/etcd/ca.crt"
+case "$*" in *c2*) have=$FILES;; esac
+status=0
+for asked; do
+  case "$asked" in /*) case " $have " in *" $asked "*) echo "$asked";; *) echo "find: '$asked': No such file or directory" >&2; status=1;; esac;; esac
+done
+exit $status;;
+*) echo "unexpected: $*" >&2; exit 1;;
+esac`
+	for _, test := range []struct{ name, files, want string }{
+		{"stacked", "/etc/kubernetes/admin.conf /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/pki/etcd/ca.crt", ""},
+		{"external etcd", "/etc/kubernetes/admin.conf /etc/kubernetes/pki/etcd/ca.crt", "a-control-plane2 has no /etc/kubernetes/manifests/etcd.yaml"},
+		{"another's work", "/etc/kubernetes/manifests/etcd.yaml", "a-control-plane2 has no /etc/kubernetes/admin.conf"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fakeEngine(t, map[string]string{"docker": script})
+			t.Setenv("FILES", test.files)
+			_, err := newProvider(t).Attach(t.Context(), "a")
+			if test.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, cluster.ErrNotKubeadm) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestCreateKeepsTheRecordOfAnotherEngine has an engine that has no clusters, and fails the test when asked to make one.
+func TestCreateKeepsTheRecordOfAnotherEngine(t *testing.T) {
+	fakeEngine(t, map[string]string{"docker": answering + `case "$1 $2" in
+"ps "*|"image inspect") ;;
+*) echo "unexpected: $*" >&2; exit 1;;
+esac`})
+	p := newProvider(t)
+	rec := &record{Name: "a", Engine: "podman", Image: "i", Nodes: []string{"a-control-plane"}, Containers: []string{"c1"}, Complete: true}
+	if err := p.store.save(rec); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.Create(t.Context(), CreateOptions{Name: "a", Image: "i"})
+	if !errors.Is(err, cluster.ErrExists) {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"(podman, and this is docker e1)", ProviderVariable, "drill cluster delete a", p.store.recordPath("a")} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q isn't in: %v", word, err)
+		}
+	}
+	if kept, err := p.store.load("a"); err != nil || !slices.Equal(kept.Containers, rec.Containers) {
+		t.Errorf("the record is %+v, %v", kept, err)
+	}
 }
 
 // TestExecTellsItsOwnFailure has the engine's command line fail with statuses that a command could have, too.

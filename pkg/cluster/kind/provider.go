@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -139,8 +140,18 @@ func (p *Provider) sameEngine(rec *record) bool {
 	return rec.Engine == p.engine.Name && (rec.EngineID == "" || p.engine.ID == "" || rec.EngineID == p.engine.ID)
 }
 
+// elsewhere is the error for a cluster that is not on this engine, going by its record.
+func (p *Provider) elsewhere(rec *record) error {
+	return fmt.Errorf("cluster %s was created on another container engine (%s, and this is %s); hint: reach that one with %s or "+
+		"the engine's own context, and `drill cluster delete %s` there; or, if that engine is gone for good, remove %s",
+		rec.Name, engineName(rec.Engine, rec.EngineID), engineName(p.engine.Name, p.engine.ID), ProviderVariable,
+		rec.Name, p.store.recordPath(rec.Name))
+}
+
+func engineName(name, id string) string { return strings.TrimSpace(name + " " + id) }
+
 // Attach reaches a cluster that kind made, by whomever. Errors wrap cluster.ErrBadName; cluster.ErrNotFound, with the nearest
-// names that exist; cluster.ErrNotKubeadm for one whose control planes kubeadm has not set up.
+// names that exist; cluster.ErrNotKubeadm for one whose control planes kubeadm has not set up, each with an etcd as a static pod.
 func (p *Provider) Attach(ctx context.Context, name string) (cluster.Cluster, error) {
 	if err := validateExisting(name); err != nil {
 		return nil, err
@@ -196,29 +207,30 @@ func (p *Provider) notFound(ctx context.Context, name string) error {
 	return notFound(name, existing)
 }
 
-// What kubeadm leaves on each control plane of a cluster with stacked etcd. The manifest may be away for a while, in the
-// middle of a recovery; the certificate authority of etcd is not.
+// What kubeadm leaves on each control plane of a cluster with stacked etcd. Of etcd it is the manifest alone that tells:
+// with an external etcd, kubeadm's own guide puts that one's certificate authority where a stacked one has its own
+// (https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/high-availability/#external-etcd-nodes).
 const (
 	adminConf    = "/etc/kubernetes/admin.conf"
 	etcdManifest = "/etc/kubernetes/manifests/etcd.yaml"
-	etcdCA       = "/etc/kubernetes/pki/etcd/ca.crt"
 )
 
 func checkKubeadm(ctx context.Context, c cluster.Cluster) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, n := range cluster.ControlPlanes(c) {
 		group.Go(func() error {
-			res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"find", adminConf, etcdManifest, etcdCA, "-maxdepth", "0"}})
+			res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"find", adminConf, etcdManifest, "-maxdepth", "0"}})
 			var exit *cluster.ExitError
 			if err != nil && !errors.As(err, &exit) {
 				return err
 			}
-			found := res.Text()
-			if !strings.Contains(found, adminConf) {
+			found := lines(res.Stdout)
+			if !slices.Contains(found, adminConf) {
 				return fmt.Errorf("%w: node %s has no %s", cluster.ErrNotKubeadm, n.Name(), adminConf)
 			}
-			if !strings.Contains(found, etcdManifest) && !strings.Contains(found, etcdCA) {
-				return fmt.Errorf("%w: node %s has no %s, so etcd is not one of its static pods", cluster.ErrNotKubeadm, n.Name(), etcdManifest)
+			if !slices.Contains(found, etcdManifest) {
+				return fmt.Errorf("%w: node %s has no %s, so etcd is not one of its static pods; hint: put it back, if a recovery "+
+					"that was broken off has moved it away", cluster.ErrNotKubeadm, n.Name(), etcdManifest)
 			}
 			return nil
 		})
@@ -287,8 +299,7 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	if !p.sameEngine(rec) {
-		return fmt.Errorf("cluster %s was created on another container engine (%s %s, and this is %s %s); hint: reach that one "+
-			"with %s or the engine's own context", name, rec.Engine, rec.EngineID, p.engine.Name, p.engine.ID, ProviderVariable)
+		return p.elsewhere(rec)
 	}
 	all, err := p.engine.containers(ctx, name)
 	if err != nil {
