@@ -35,6 +35,8 @@ type App struct {
 	// Terminal describes Stdout, and ErrTerminal Stderr, for progress.
 	Terminal, ErrTerminal term.Options
 	Getenv                func(string) string
+	// Self is the command by which drill was called, for hints that can be pasted.
+	Self string
 	// StateDir is where runs, records of clusters and kubeconfigs are kept.
 	StateDir string
 	// Worker reaches the hidden command that runs etcd's own code.
@@ -51,6 +53,7 @@ func System() *App {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Terminal: term.ForFile(os.Stdout, os.Getenv), ErrTerminal: term.ForFile(os.Stderr, os.Getenv),
 		Getenv:   os.Getenv,
+		Self:     os.Args[0],
 		StateDir: stateDir(os.Getenv),
 		Worker:   etcd.Worker{Command: []string{self, workerCommand}},
 	}

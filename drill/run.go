@@ -46,9 +46,12 @@ func newRunCmd(a *App) *cobra.Command {
 		Short: "Run scenarios: break a cluster, restore it, and prove what came back",
 		Long: `Run scenarios. Without --cluster each gets a cluster of its own, which is deleted afterwards.
 
-With --cluster the run happens on that cluster, and its control plane goes away for some seconds. What the
-run deployed is removed at the end; the old data directory, the old manifest and the snapshot stay on the
-node. When the recovery can't be proven, the old state is put back, unless --keep says otherwise.
+With --cluster the run happens on that cluster, and its control plane goes away for some seconds.
+EVERYTHING WRITTEN TO THAT CLUSTER BETWEEN THE SNAPSHOT AND THE RESTORE IS LOST, by whomever: that is what a
+restore does. Afterwards etcd runs on a directory of the run, below /var/lib/drill on each node; a later
+"kubeadm upgrade" would go back to the directory that kubeadm knows, so drill on clusters made for it. What the
+run deployed is removed at the end; the old data directory, the old manifest and the snapshot are kept. When the
+recovery can't be proven, the old state is put back, unless --keep says otherwise.
 
 Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 3 failed (the recovery is not proven), 4 skipped, 130 interrupted.`,
@@ -64,6 +67,9 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 				}
 			}
 			if cmd.Flags().Changed("bump-revision") {
+				if bump > maxBump {
+					return usagef("--bump-revision is at most %d: revisions are 64-bit numbers, and later restores need room above", uint64(maxBump))
+				}
 				o.bump = &bump
 			}
 			if err := o.parse(args, procedureName, cmd.Flags().Changed("nodes")); err != nil {
@@ -87,6 +93,9 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	addOutputFlag(cmd, &o.output)
 	return cmd
 }
+
+// maxBump leaves room for some millions of restores below the largest revision, 1<<63 - 1.
+const maxBump = 1 << 40
 
 // parse checks everything that can be known to be wrong before anything is touched.
 func (o *runOptions) parse(names []string, procedureName string, nodesGiven bool) (err error) {
@@ -136,6 +145,8 @@ func run(ctx context.Context, o runOptions) error {
 	}
 	view := term.New(out, terminal)
 	defer func() { _ = view.Close() }() // its error is looked at below, where there is one to tell
+	told := context.AfterFunc(ctx, func() { view.Say(o.interrupted()) })
+	defer told()
 	doc, err := runAll(ctx, o, view)
 	if err != nil {
 		return err
@@ -161,6 +172,15 @@ func run(ctx context.Context, o runOptions) error {
 		return exitError{code}
 	}
 	return nil
+}
+
+// interrupted says what happens after the first interruption, and what another one would leave behind.
+func (o runOptions) interrupted() string {
+	if o.cluster == "" {
+		return "Interrupted: ending what goes on. Another interruption ends drill at once."
+	}
+	return "Interrupted: if the control plane has been taken down, the old state is put back first. Another interruption ends drill at once and leaves cluster " +
+		o.cluster + " as it is then."
 }
 
 // runAll runs the scenarios one after the other, until one is interrupted.
@@ -253,6 +273,9 @@ func (l lease) run(ctx context.Context) (report.Run, error) {
 	return r, nil
 }
 
+// deletion is the command that deletes a cluster.
+func (l lease) deletion(name string) string { return l.options.app.Self + " cluster delete " + name }
+
 // take attaches to the cluster that was named, or makes one. It says which one that is even when it fails.
 func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, error) {
 	info := plan.ClusterInfo{Provider: kind.Name, Name: l.options.cluster}
@@ -275,6 +298,7 @@ func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, err
 	if info.Nodes == 0 {
 		info.Nodes = l.scenario.Nodes
 	}
+	l.view.Say("A cluster is made for this run. Should drill be killed, this deletes it: " + l.deletion(info.Name))
 	activity := l.view.Activity("create cluster " + info.Name)
 	l.activity.Store(activity)
 	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: info.Name, ControlPlanes: info.Nodes, Image: image})
@@ -307,13 +331,10 @@ func (l lease) giveBack(ctx context.Context, c cluster.Cluster) error {
 	if l.options.cluster != "" {
 		return nil
 	}
-	command := "drill cluster delete " + c.Name()
+	command := l.deletion(c.Name())
 	if l.options.keep {
 		l.view.Say("The cluster is kept; delete it with: " + command)
 		return nil
-	}
-	if ctx.Err() != nil {
-		l.view.Say("Interrupted. The cluster is being deleted; should that be cut short: " + command)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
@@ -71,8 +72,8 @@ func teach(ctx context.Context, o teachOptions) error {
 		}
 		return usagef("there is no lesson in language %q; there are: %s", o.language, strings.Join(names, ", "))
 	}
-	if err := kind.ValidateName(o.cluster); err != nil {
-		return err
+	if problems := validation.IsDNS1123Subdomain(o.cluster); len(problems) > 0 {
+		return usagef("cluster name %q: %s", o.cluster, problems[0])
 	}
 	s, engine, err := o.stage(ctx, proc)
 	if err != nil {
@@ -91,23 +92,35 @@ func teach(ctx context.Context, o teachOptions) error {
 // stage is that of the cluster where it is there, and a textbook's otherwise, unless the cluster was asked for. It comes with the
 // command of the container engine.
 func (o teachOptions) stage(ctx context.Context, proc procedure.Procedure) (*stage.Stage, string, error) {
-	// As kind names the node of a cluster with one control plane.
-	textbook := stage.Textbook(o.cluster+"-control-plane", proc)
+	node := o.cluster + "-control-plane" // as kind names it in a cluster with one control plane
 	provider, err := o.app.provider(ctx, nil)
 	if err != nil {
 		if o.required {
 			return nil, "", err
 		}
-		return textbook, "docker", nil
+		return stage.Textbook(node, proc, ""), "docker", nil
 	}
 	engine := provider.Engine().Name
 	c, err := provider.Attach(ctx, o.cluster)
 	if errors.Is(err, cluster.ErrNotFound) && !o.required {
-		return textbook, engine, nil
+		return stage.Textbook(node, proc, o.workloadImage(ctx, provider)), engine, nil
 	}
 	if err != nil {
 		return nil, "", err
 	}
 	s, err := stage.Lesson(ctx, c, proc)
 	return s, engine, err
+}
+
+// workloadImage is what a cluster made here would hold; "" when that is not known.
+func (o teachOptions) workloadImage(ctx context.Context, provider *kind.Provider) string {
+	image, err := provider.ResolveImage(ctx, o.app.Getenv(kind.ImageVariable))
+	if err != nil {
+		return ""
+	}
+	images, err := provider.WorkloadImages(ctx, image)
+	if err != nil {
+		return ""
+	}
+	return stage.WorkloadImage(images)
 }

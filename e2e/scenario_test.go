@@ -48,7 +48,7 @@ func follow(p play, on func() cluster.Cluster) {
 	BeforeAll(func() {
 		l = start(runner.Job{Scenario: p.scenario, Procedure: p.procedure, Literal: p.literal, Cluster: on()})
 	})
-	outline := scenarios.Plan(p.scenario, p.procedure, stage.Textbook("any", p.procedure))
+	outline := scenarios.Plan(p.scenario, p.procedure, stage.Textbook("any", p.procedure, ""))
 	for _, s := range outline.Steps {
 		It(string(s.Phase)+": "+s.Title, func(ctx SpecContext) {
 			e := l.step(ctx, s.Name)

@@ -20,7 +20,7 @@ func TestPlans(t *testing.T) {
 		}
 		for _, proc := range procedure.All() {
 			t.Run(sc.Name+" with "+proc.Name, func(t *testing.T) {
-				p := scenarios.Plan(sc, proc, stage.Textbook("lab-control-plane", proc))
+				p := scenarios.Plan(sc, proc, stage.Textbook("lab-control-plane", proc, ""))
 				if err := engine.Validate(p); err != nil {
 					t.Fatal(err)
 				}
@@ -36,7 +36,7 @@ func TestPlans(t *testing.T) {
 				if outages != 1 {
 					t.Errorf("%d steps begin the outage", outages)
 				}
-				other := scenarios.Plan(sc, proc, stage.Textbook("other", proc))
+				other := scenarios.Plan(sc, proc, stage.Textbook("other", proc, ""))
 				for i, s := range append(slices.Clone(p.Steps), p.Rollback...) {
 					if s.Why == "" || len(s.Commands) > 0 && s.Expect == "" {
 						t.Errorf("step %s doesn't say why, or what to expect", s.Name)
@@ -74,7 +74,7 @@ func typed(t *testing.T, where string, commands, other []plan.Command) {
 func TestPlanLeavesTheScenarioAlone(t *testing.T) {
 	for _, sc := range scenarios.All() {
 		for _, proc := range procedure.All() {
-			s := stage.Textbook("lab-control-plane", proc)
+			s := stage.Textbook("lab-control-plane", proc, "")
 			first, second := scenarios.Plan(sc, proc, s), scenarios.Plan(sc, proc, s)
 			if len(first.Steps) != len(second.Steps) || &first.Steps[0] == &second.Steps[0] {
 				t.Errorf("%s with %s: the plans share their steps", sc.Name, proc.Name)

@@ -57,7 +57,7 @@ func pages() (map[string][]byte, error) {
 	for _, sc := range scenarios.All() {
 		for _, p := range procedure.All() {
 			var b bytes.Buffer
-			err := lesson.Markdown(&b, scenarios.Plan(sc, p, stage.Textbook(node, p)), lesson.Options{
+			err := lesson.Markdown(&b, scenarios.Plan(sc, p, stage.Textbook(node, p, "")), lesson.Options{
 				Enter: func(node string) plan.Command {
 					return plan.Command{Argv: []string{"docker", "exec", "-it", node, "bash"}}
 				},
@@ -90,7 +90,7 @@ func reference() []byte {
 		fmt.Fprintf(&b, "\n### %s\n\n%s. Control planes by default: %d.\n", sc.Name, capital(sc.Summary), sc.Nodes)
 		for _, p := range procedure.All() {
 			fmt.Fprintf(&b, "\nWith `%s` ([lesson](lessons/%s-%s.en.md)):\n\n| phase | step | what it does |\n|---|---|---|\n", p.Name, sc.Name, p.Name)
-			for _, s := range scenarios.Plan(sc, p, stage.Textbook(node, p)).Steps {
+			for _, s := range scenarios.Plan(sc, p, stage.Textbook(node, p, "")).Steps {
 				mark := ""
 				if s.Outage {
 					mark = " **The outage begins.**"

@@ -28,7 +28,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestGolden(t *testing.T) {
 	for _, p := range procedure.All() {
 		t.Run(p.Name, func(t *testing.T) {
-			r := p.Build(stage.Textbook("drill-control-plane", p).Target)
+			r := p.Build(stage.Textbook("drill-control-plane", p, "").Target)
 			got := outline(append(r.Steps, r.Rollback...))
 			file := filepath.Join("testdata", p.Name+".golden")
 			if *update {

@@ -3,8 +3,10 @@ package stage
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"k8s.io/client-go/discovery"
@@ -106,10 +108,16 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 }
 
 // Textbook is a stage for a lesson: it is never played, and has the file names that tutorials use. Its control plane is one as kubeadm sets
-// it up on a node of that name.
-func Textbook(node string, p procedure.Procedure) *Stage {
-	return lesson([]controlplane.Member{{Name: node, Etcd: textbookEtcd(node)}}, p, fallbackImage)
+// it up on a node of that name. An empty image means one from the usual registry.
+func Textbook(node string, p procedure.Procedure, image string) *Stage {
+	if image == "" {
+		image = fallbackImage
+	}
+	return lesson([]controlplane.Member{{Name: node, Etcd: textbookEtcd(node)}}, p, image, "")
 }
+
+// maxLessons is how often a lesson can be followed on one cluster, each time into directories of its own.
+const maxLessons = 99
 
 // Lesson is like Textbook, with what is true of a cluster that is there. It is only read.
 func Lesson(ctx context.Context, c cluster.Cluster, p procedure.Procedure) (*Stage, error) {
@@ -120,17 +128,29 @@ func Lesson(ctx context.Context, c cluster.Cluster, p procedure.Procedure) (*Sta
 	if len(members) != 1 {
 		return nil, fmt.Errorf("cluster %s has %d control planes, and the lesson is for one", c.Name(), len(members))
 	}
-	return lesson(members, p, localImage(ctx, members[0].Node)), nil
+	node := members[0].Node
+	for i := 1; i <= maxLessons; i++ {
+		suffix := ""
+		if i > 1 {
+			suffix = "-" + strconv.Itoa(i)
+		}
+		s := lesson(members, p, localImage(ctx, node), suffix)
+		if err = errors.Join(cluster.Absent(ctx, node, s.Target.DataDir), cluster.Absent(ctx, node, s.Target.RollbackDir)); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
 }
 
-func lesson(members []controlplane.Member, p procedure.Procedure, image string) *Stage {
+// lesson is a stage with the file names that tutorials use; the suffix keeps the directories of several lessons on one cluster apart.
+func lesson(members []controlplane.Member, p procedure.Procedure, image, suffix string) *Stage {
 	s := &Stage{}
 	s.Subject = proof.Subject{Members: members}
 	s.Info = plan.ClusterInfo{Name: strings.TrimSuffix(members[0].Name, "-control-plane"), Nodes: 1}
 	s.cast(members, p, image, "/var/lib/drill")
-	s.Target.DataDir = "/var/lib/etcd-from-backup"
-	s.Target.RollbackDir = "/var/lib/etcd-rolled-back"
-	s.Target.NodeSnapshot = "/tmp/etcd-backup.db"
+	s.Target.DataDir = "/var/lib/etcd-from-backup" + suffix
+	s.Target.RollbackDir = "/var/lib/etcd-rolled-back" + suffix
+	s.Target.NodeSnapshot = "/tmp/etcd-backup" + suffix + ".db"
 	s.Target.Token = ""
 	s.Subject.DataDir, s.Subject.NodeSnapshot = s.Target.DataDir, s.Target.NodeSnapshot
 	return s
@@ -208,16 +228,26 @@ func endpointOf(ctx context.Context, m controlplane.Member) (etcd.Endpoint, erro
 	return etcd.Endpoint{URL: m.Etcd.AdvertiseClientURLs[0], TLS: config}, nil
 }
 
-// localImage returns an nginx image that the node holds already, so that no registry is needed.
+// localImage returns an nginx image that the node holds already, so that no registry is needed; else one from the usual registry.
 func localImage(ctx context.Context, n cluster.Node) string {
 	images, err := controlplane.Images(ctx, n)
 	if err != nil {
 		return fallbackImage
 	}
-	for _, tag := range images {
-		if strings.HasPrefix(tag, "docker.io/library/nginx:") && !strings.HasSuffix(tag, ":latest") {
-			return strings.TrimPrefix(tag, "docker.io/library/")
-		}
+	if image := WorkloadImage(images); image != "" {
+		return image
 	}
 	return fallbackImage
+}
+
+// WorkloadImage picks the image of the workload from images that are there, each with its registry in front; "" when none will do. An
+// image with the tag latest won't: it is asked of the registry all the same.
+func WorkloadImage(images []string) string {
+	const library = "docker.io/library/"
+	for _, tag := range images {
+		if strings.HasPrefix(tag, library+workloadName+":") && !strings.HasSuffix(tag, ":latest") {
+			return strings.TrimPrefix(tag, library)
+		}
+	}
+	return ""
 }
