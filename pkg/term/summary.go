@@ -248,6 +248,12 @@ func verdictLine(r report.Run) string {
 	if skipped > 0 {
 		text += fmt.Sprintf(", %d skipped", skipped)
 	}
+	switch r.Rollback {
+	case plan.StatusPassed:
+		text += "; the state from before the outage was put back"
+	case plan.StatusFailed:
+		text += "; the state from before the outage COULD NOT be put back, see the warnings"
+	}
 	return text + "; " + duration(asDuration(r.Seconds)) + " in all"
 }
 
