@@ -26,8 +26,11 @@ import (
 	"github.com/etcd-drill/drill/pkg/etcd"
 )
 
-// workerEnv makes the test binary act as the worker.
-const workerEnv = "DRILL_TEST_ETCD_WORKER"
+// workerEnv makes the test binary act as the worker; witnessEnv names a FIFO that some kinds of worker hold open.
+const (
+	workerEnv  = "DRILL_TEST_ETCD_WORKER"
+	witnessEnv = "DRILL_TEST_ETCD_WITNESS"
+)
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(workerEnv) {
@@ -45,6 +48,11 @@ func TestMain(m *testing.M) {
 	case "usage":
 		fmt.Fprintln(os.Stderr, "unknown command")
 		os.Exit(2)
+	case "family", "watched", "asker":
+		if err := actAs(os.Getenv(workerEnv)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "hang":
 		// Holds on until it is killed.
 		select {}

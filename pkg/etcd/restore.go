@@ -19,7 +19,7 @@ type RestoreOptions struct {
 	// Snapshot is the file to restore from.
 	Snapshot string `json:"snapshot"`
 	// Raw says that Snapshot is no snapshot but the database of a stopped etcd, DATADIR/member/snap/db. It has no trailer, so only
-	// its own pages tell whether it is sound [--skip-hash-check]. What etcd had acknowledged is in it only if etcd was
+	// its own pages and records tell whether it is sound, and all are read for that [--skip-hash-check]. What etcd had acknowledged is in it only if etcd was
 	// stopped with a signal that it could act on: the rest would be in its write-ahead log.
 	Raw bool `json:"raw,omitempty"`
 	// DataDir is the new data directory [--data-dir]. It must not exist, or be empty.
@@ -88,7 +88,7 @@ func (o RestoreOptions) initialCluster() string {
 //
 // It restores into a hidden directory beside the target, syncs that, and renames it: the target is either not there or
 // whole. Directories get mode 0700 and files 0600. A target that holds anything is refused with ErrTargetExists before
-// anything is touched; a snapshot without a right trailer is refused with the same errors as by Verify. On failure
+// anything is touched; a snapshot without a right trailer, or a raw database that isn't sound, is refused with the same errors as by Verify. On failure
 // nothing is left behind.
 func Restore(ctx context.Context, w Worker, o RestoreOptions) (err error) {
 	defer func() {
@@ -183,11 +183,13 @@ func settle(dir string) error {
 
 // restoreHere does in the child what Restore asked for.
 func restoreHere(ctx context.Context, lg *zap.Logger, o RestoreOptions) error {
-	if !o.Raw {
-		// etcdutl would find a wrong trailer too, but can't say in what way it is wrong.
-		if _, err := checkTrailer(ctx, o.Snapshot); err != nil {
-			return err
-		}
+	// etcdutl would find a wrong trailer too, but can't say in what way it is wrong; and without one it looks at next to nothing.
+	check := func() error { _, err := checkTrailer(ctx, o.Snapshot); return err }
+	if o.Raw {
+		check = func() error { return checkRaw(ctx, o.Snapshot) }
+	}
+	if err := check(); err != nil {
+		return err
 	}
 	token := o.Token
 	if token == "" {

@@ -615,8 +615,11 @@ func TestBadWorkers(t *testing.T) {
 	if err := etcd.WorkerMain(t.Context(), strings.NewReader("hello"), &bytes.Buffer{}); err == nil {
 		t.Error("WorkerMain with no request: no error")
 	}
+	stdin, ask := io.Pipe()
+	defer func() { _ = ask.Close() }() // an asker who waits for the answer
+	go func() { _, _ = io.WriteString(ask, `{"op":"dance"}`) }()
 	var out bytes.Buffer
-	if err := etcd.WorkerMain(t.Context(), strings.NewReader(`{"op":"dance"}`), &out); err != nil || !strings.Contains(out.String(), "dance") {
+	if err := etcd.WorkerMain(t.Context(), stdin, &out); err != nil || !strings.Contains(out.String(), "dance") {
 		t.Errorf("WorkerMain with an unknown request: %v, %s", err, out.String())
 	}
 }

@@ -74,22 +74,35 @@ func verifyHere(ctx context.Context, path string) (plan.SnapshotInfo, error) {
 		return info, err
 	}
 	info = plan.SnapshotInfo{Path: path, SHA256: sum, Bytes: st.Size(), TakenAt: st.ModTime()}
-	err = view(path, func(tx *bolt.Tx) error {
+	return info, readContent(ctx, path, &info)
+}
+
+// readContent reads the whole database and notes in info what etcd keeps there.
+func readContent(ctx context.Context, path string, info *plan.SnapshotInfo) error {
+	return view(path, func(tx *bolt.Tx) error {
 		if err := checkPages(ctx, tx); err != nil {
 			return err
 		}
-		for _, b := range []interface{ Name() []byte }{schema.Key, schema.Meta} {
-			if tx.Bucket(b.Name()) == nil {
-				return fmt.Errorf("%w: a sound bbolt database, but without etcd's bucket %q", ErrNotSnapshot, b.Name())
-			}
+		if err := checkBuckets(tx); err != nil {
+			return err
 		}
 		if v := schema.ReadStorageVersionFromSnapshot(tx); v != nil {
 			info.EtcdVersion = v.String()
 		}
+		var err error
 		info.Revision, info.Keys, err = readHistory(ctx, tx.Bucket(schema.Key.Name()))
 		return err
 	})
-	return info, err
+}
+
+// checkBuckets tells etcd's databases from other ones.
+func checkBuckets(tx *bolt.Tx) error {
+	for _, b := range []interface{ Name() []byte }{schema.Key, schema.Meta} {
+		if tx.Bucket(b.Name()) == nil {
+			return fmt.Errorf("%w: a sound bbolt database, but without etcd's bucket %q", ErrNotSnapshot, b.Name())
+		}
+	}
+	return nil
 }
 
 // view opens the file without changing it.
@@ -142,26 +155,11 @@ func checkTrailer(ctx context.Context, path string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = f.Close() }()
-	st, err := f.Stat()
+	size, pages, err := measure(f)
 	if err != nil {
 		return "", err
 	}
-	size := st.Size()
-	switch {
-	case !st.Mode().IsRegular():
-		return "", fmt.Errorf("%w: %s is not a regular file", ErrNotSnapshot, path)
-	case size == 0:
-		return "", fmt.Errorf("%w: %s has no content; %s", ErrEmpty, path, takeAnother)
-	}
-
-	// Only the header is read by this; no page behind it is looked at, so that a file that is too short does no harm.
-	var pages int64
-	if err := view(path, func(tx *bolt.Tx) error { pages = tx.Size(); return nil }); err != nil {
-		return "", err
-	}
 	switch whole := pages + sha256.Size; {
-	case size < pages:
-		return "", fmt.Errorf("%w: %s has %d bytes, its header says %d; %s", ErrTruncated, path, size, whole, takeAnother)
 	case size == pages, size%512 == 0:
 		return "", fmt.Errorf("%w: %s looks like a database file copied out of a data directory, which may be "+
 			"inconsistent when etcd was running; take a snapshot with `drill snapshot save` instead", ErrNoTrailer, path)
@@ -186,6 +184,29 @@ func checkTrailer(ctx context.Context, path string) (string, error) {
 			ErrTrailerMismatch, path, computed, trailer.Bytes(), takeAnother)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// measure returns how long a database file is, and how long its own header says that its pages are. Only the header is read:
+// no page behind it is looked at, so that a file that is too short does no harm. Such a one is refused.
+func measure(f *os.File) (size, pages int64, err error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	path, size := f.Name(), st.Size()
+	switch {
+	case !st.Mode().IsRegular():
+		return 0, 0, fmt.Errorf("%w: %s is not a regular file", ErrNotSnapshot, path)
+	case size == 0:
+		return 0, 0, fmt.Errorf("%w: %s has no content; %s", ErrEmpty, path, takeAnother)
+	}
+	if err := view(path, func(tx *bolt.Tx) error { pages = tx.Size(); return nil }); err != nil {
+		return 0, 0, err
+	}
+	if size < pages {
+		return 0, 0, fmt.Errorf("%w: %s has %d bytes, and by its header its pages alone have %d; %s", ErrTruncated, path, size, pages, takeAnother)
+	}
+	return size, pages, nil
 }
 
 // withContext is a reader that ends with its context.

@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,11 +28,13 @@ type Worker struct {
 type op string
 
 const (
-	opVerify  op = "verify"
-	opRestore op = "restore"
+	opVerify   op = "verify"
+	opRevision op = "revision"
+	opRestore  op = "restore"
 )
 
-// request is what a child reads: one JSON document.
+// request is what a child reads: one JSON document, and then nothing more until the stream ends, which tells it that nobody
+// waits for its answer any more.
 type request struct {
 	Op      op              `json:"op"`
 	Path    string          `json:"path,omitempty"`
@@ -43,6 +44,7 @@ type request struct {
 // answer is what a child prints: one JSON document.
 type answer struct {
 	Snapshot *plan.SnapshotInfo `json:"snapshot,omitempty"`
+	Revision int64              `json:"revision,omitempty"`
 	Error    string             `json:"error,omitempty"`
 	// Kind names the sentinel that the error wraps; see kinds.
 	Kind string `json:"kind,omitempty"`
@@ -89,9 +91,10 @@ func (w Worker) call(ctx context.Context, req request) (answer, error) {
 	}
 	out, log := &tail{max: maxAnswer}, &tail{max: maxLog}
 	cmd := exec.CommandContext(ctx, w.Command[0], w.Command[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), out, log
+	cmd.Stdout, cmd.Stderr = out, log
 	cmd.WaitDelay = workerGrace
-	runErr := cmd.Run()
+	ownGroup(cmd)
+	runErr := runWith(cmd, in)
 	if ctx.Err() != nil {
 		return none, fmt.Errorf("%s was stopped: %w", req.Op, ctx.Err())
 	}
@@ -114,6 +117,26 @@ func (w Worker) call(ctx context.Context, req request) (answer, error) {
 		return a, nil
 	}
 	return none, &told{text: a.Error, kind: kinds()[a.Kind]}
+}
+
+// runWith runs cmd with in as the first thing on its standard input, which it keeps open until cmd has ended: should this
+// process die, the child sees the end of it.
+func runWith(cmd *exec.Cmd, in []byte) error {
+	stdin, err := cmd.StdinPipe() // Wait closes it
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_, writeErr := stdin.Write(in)
+	if err := cmd.Wait(); err != nil {
+		return err // why it did not read the request as well
+	}
+	if writeErr != nil {
+		return fmt.Errorf("passing on the request: %w", writeErr)
+	}
+	return nil
 }
 
 // crashLines is enough for the reason of a panic and the top of its stack.
@@ -161,6 +184,9 @@ func (t *tail) lastLines(n int) string {
 // error only when it could not read the one or write the other; that a snapshot is bad is an answer. A bad snapshot
 // may well end the whole process: call it from a process that does nothing else.
 //
+// stdin has to stay open until the answer is there. When it ends before, the process that asked is gone, and WorkerMain
+// returns an error at once, though the work may still be going on: the process should end then, and the work with it.
+//
 // etcd's own log goes to the standard error of the process, from where the parent takes the last lines when the child
 // dies.
 func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
@@ -168,33 +194,50 @@ func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	if err := json.NewDecoder(stdin).Decode(&req); err != nil {
 		return fmt.Errorf("read request: %w; this command is started by drill itself", err)
 	}
-	var a answer
-	err := func() error {
-		switch {
-		case req.Op == opVerify:
-			info, err := verifyHere(ctx, req.Path)
-			if err == nil {
-				a.Snapshot = &info
-			}
-			return err
-		case req.Op == opRestore && req.Restore != nil:
-			lg := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()),
-				zapcore.Lock(os.Stderr), zap.WarnLevel))
-			return restoreHere(ctx, lg, *req.Restore)
-		default:
-			return fmt.Errorf("%w: unknown request %q", ErrWorker, req.Op)
-		}
+	orphaned := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, stdin)
+		orphaned <- err
 	}()
-	if err != nil {
-		a.Error = err.Error()
-		for name, kind := range kinds() {
-			if errors.Is(err, kind) {
-				a.Kind = name
-			}
+	answered := make(chan answer, 1)
+	go func() { answered <- req.do(ctx) }()
+	select {
+	case a := <-answered:
+		if err := json.NewEncoder(stdout).Encode(a); err != nil {
+			return fmt.Errorf("write answer: %w", err)
+		}
+		return nil
+	case err := <-orphaned:
+		return errors.Join(fmt.Errorf("%s is given up: the process that asked for it is gone", req.Op), err)
+	}
+}
+
+// do does what is asked for.
+func (r request) do(ctx context.Context) (a answer) {
+	var err error
+	switch {
+	case r.Op == opVerify:
+		var info plan.SnapshotInfo
+		if info, err = verifyHere(ctx, r.Path); err == nil {
+			a.Snapshot = &info
+		}
+	case r.Op == opRevision:
+		a.Revision, err = revisionHere(ctx, r.Path)
+	case r.Op == opRestore && r.Restore != nil:
+		lg := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()),
+			zapcore.Lock(os.Stderr), zap.WarnLevel))
+		err = restoreHere(ctx, lg, *r.Restore)
+	default:
+		err = fmt.Errorf("%w: unknown request %q", ErrWorker, r.Op)
+	}
+	if err == nil {
+		return a
+	}
+	a.Error = err.Error()
+	for name, kind := range kinds() {
+		if errors.Is(err, kind) {
+			a.Kind = name
 		}
 	}
-	if err := json.NewEncoder(stdout).Encode(a); err != nil {
-		return fmt.Errorf("write answer: %w", err)
-	}
-	return nil
+	return a
 }

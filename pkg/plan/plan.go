@@ -225,11 +225,11 @@ type Outage struct {
 
 // Loss is what the restore gave up.
 type Loss struct {
-	// Seconds between the snapshot and the last write known to be acknowledged before the break.
+	// Seconds between the snapshot and the last write known to be acknowledged before the outage.
 	Seconds *float64 `json:"seconds"`
-	// Revisions that etcd had beyond the snapshot's when it was broken.
+	// Revisions that etcd had beyond the snapshot's just before the outage.
 	Revisions *int64 `json:"revisions"`
-	// Objects that existed before the break and don't exist after the recovery, as kind namespace/name.
+	// Objects that existed before the break or the outage and don't exist after the recovery, as kind namespace/name.
 	Objects []string `json:"objects"`
 }
 
