@@ -1,0 +1,173 @@
+package etcd_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/etcd-drill/drill/pkg/etcd"
+)
+
+// databaseOf is where etcd keeps its database in a data directory.
+func databaseOf(dir string) string { return filepath.Join(dir, "member/snap/db") }
+
+// TestRawRoundTrip goes back to what an etcd held that was asked to end.
+func TestRawRoundTrip(t *testing.T) {
+	w := worker(t, "work")
+	s := serve(t, t.TempDir(), nil)
+	live := s.put(t, 50)
+	db := databaseOf(s.cfg.Dir)
+	if _, err := etcd.RevisionOf(t.Context(), w, db); err == nil {
+		t.Error("the database of a running etcd has a revision")
+	}
+	last, err := s.cli.Put(t.Context(), "/registry/last", "acknowledged just before")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	old, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := etcd.RevisionOf(t.Context(), w, db); err != nil || got != last.Header.Revision {
+		t.Errorf("RevisionOf = %d, %v; want %d", got, err, last.Header.Revision)
+	}
+
+	dir, peer := filepath.Join(t.TempDir(), "back"), peerURL(t)
+	o := restoreOptions(db, dir, peer)
+	if err := etcd.Restore(t.Context(), w, o); !errors.Is(err, etcd.ErrNoTrailer) {
+		t.Errorf("taken for a snapshot: %v", err)
+	}
+	o.Raw = true
+	if err := etcd.Restore(t.Context(), w, o); err != nil {
+		t.Fatal(err)
+	}
+	modesAre(t, dir)
+	if after, err := os.ReadFile(db); err != nil || !slices.Equal(old, after) {
+		t.Errorf("the old database has changed, %v", err)
+	}
+	if got, err := etcd.RevisionOf(t.Context(), w, databaseOf(dir)); err != nil || got != last.Header.Revision+bump {
+		t.Errorf("RevisionOf what was restored = %d, %v; want %d", got, err, last.Header.Revision+bump)
+	}
+	r := serve(t, dir, func(c *embed.Config) {
+		c.AdvertisePeerUrls = []url.URL{*peer}
+		c.InitialCluster, c.InitialClusterToken = c.InitialClusterFromName(c.Name), "after-the-fire"
+	})
+	all, err := r.cli.Get(t.Context(), "/registry/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all.Count != live+1 || string(all.Kvs[0].Key) != "/registry/last" || string(all.Kvs[0].Value) != "acknowledged just before" {
+		t.Errorf("%d keys, first %s; want %d", all.Count, all.Kvs[0], live+1)
+	}
+	for i, kv := range all.Kvs[1:] {
+		if want := fmt.Sprintf("value-%s", kv.Key[len(kv.Key)-3:]); string(kv.Value) != want {
+			t.Errorf("key %d: %s, want %s", i, kv, want)
+		}
+	}
+}
+
+func TestRevisionOf(t *testing.T) {
+	w := worker(t, "work")
+	t.Run("empty store", func(t *testing.T) {
+		s := serve(t, t.TempDir(), nil)
+		s.stop()
+		if got, err := etcd.RevisionOf(t.Context(), w, databaseOf(s.cfg.Dir)); err != nil || got != 1 {
+			t.Errorf("RevisionOf = %d, %v; want 1", got, err)
+		}
+	})
+	t.Run("compacted to the end", func(t *testing.T) {
+		s := serve(t, t.TempDir(), nil)
+		s.put(t, 10) // the last write deletes a key
+		status, err := etcd.StatusOf(t.Context(), s.ep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.cli.Compact(t.Context(), status.Revision, clientv3.WithCompactPhysical()); err != nil {
+			t.Fatal(err)
+		}
+		s.stop()
+		if got, err := etcd.RevisionOf(t.Context(), w, databaseOf(s.cfg.Dir)); err != nil || got != status.Revision {
+			t.Errorf("RevisionOf = %d, %v; want %d", got, err, status.Revision)
+		}
+	})
+	t.Run("snapshot", func(t *testing.T) {
+		snap := savedSnapshot(t, 30)
+		info, err := etcd.Verify(t.Context(), w, snap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := etcd.RevisionOf(t.Context(), w, snap); err != nil || got != info.Revision {
+			t.Errorf("RevisionOf = %d, %v; want %d", got, err, info.Revision)
+		}
+	})
+	t.Run("missing", func(t *testing.T) {
+		if _, err := etcd.RevisionOf(t.Context(), w, filepath.Join(t.TempDir(), "gone")); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	})
+	t.Run("silent worker", func(t *testing.T) {
+		if _, err := etcd.RevisionOf(t.Context(), worker(t, "silent"), os.DevNull); !errors.Is(err, etcd.ErrWorker) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestDamagedRaw has databases that nothing but their own content tells from sound ones.
+func TestDamagedRaw(t *testing.T) {
+	w, snap, peer := worker(t, "work"), savedSnapshot(t, 300), peerURL(t)
+	whole, err := os.ReadFile(snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, page := whole[:len(whole)-sha256.Size], os.Getpagesize()
+	filled := func(from, to int, by byte) []byte {
+		b := slices.Clone(body)
+		for i := from; i < to; i++ {
+			b[i] = by
+		}
+		return b
+	}
+	for _, c := range []struct {
+		name    string
+		content []byte
+		want    error
+		// sure says that the way to the last record is damaged as well.
+		sure bool
+	}{
+		{"empty", nil, etcd.ErrEmpty, true},
+		{"zeros", make([]byte, 4*page), etcd.ErrNotSnapshot, true},
+		{"half", body[:len(body)/2/page*page], etcd.ErrTruncated, true},
+		{"one page short", body[:len(body)-page], etcd.ErrTruncated, true},
+		{"a zeroed page", filled(len(body)-2*page, len(body)-page, 0), etcd.ErrDamaged, false},
+		{"zeroed pages", filled(2*page, len(body), 0), etcd.ErrDamaged, true},
+		{"rubbish pages", filled(2*page, len(body), 0xff), etcd.ErrDamaged, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := filepath.Join(t.TempDir(), "db")
+			if err := os.WriteFile(db, c.content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			parent := t.TempDir()
+			o := restoreOptions(db, filepath.Join(parent, "new"), peer)
+			o.Raw = true
+			if err := etcd.Restore(t.Context(), w, o); !errors.Is(err, c.want) {
+				t.Errorf("Restore = %v, want %v", err, c.want)
+			}
+			onlyHas(t, parent)
+			if _, err := etcd.RevisionOf(t.Context(), w, db); c.sure && !errors.Is(err, c.want) {
+				t.Errorf("RevisionOf = %v, want %v", err, c.want)
+			}
+		})
+	}
+}
