@@ -39,7 +39,8 @@ type Finding struct {
 	Status Status `json:"status"`
 	// Detail is one line for a person.
 	Detail string `json:"detail"`
-	// Mend is the command, or failing that the deed, that mends it; empty where there is nothing to mend.
+	// Mend is what mends it, in one line: a command, or failing that a deed. Where drill's source tree has a command for it,
+	// that comes first, and then what to do without that tree. Empty where there is nothing to mend.
 	Mend string `json:"mend,omitempty"`
 }
 
@@ -65,7 +66,8 @@ const (
 	memoryMinimum = 2 * gib // kubeadm's own minimum for a control plane is 1700 MB
 	memoryWanted  = 4 * gib // three control planes
 	diskMinimum   = 3 * gib
-	diskWanted    = 10 * gib // an image being built, too
+	diskWanted    = 4 * gib  // three control planes
+	diskToBuild   = 12 * gib // building the node image, with all that comes in between
 
 	// With less, the pods of several nodes run out of them and fail with "too many open files"
 	// (https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files).
@@ -78,8 +80,11 @@ const (
 )
 
 const (
-	mendEngine = "hack/engine/up"
-	mendImage  = "make node-image"
+	mendEngine     = "hack/engine/up (in drill's source tree), or install and start Docker Engine, nerdctl or Podman"
+	mendPermission = "sudo usermod -aG docker $USER, and log in anew; or run drill with sudo"
+	mendPrivileged = "stop that daemon and hack/engine/up (in drill's source tree, on Debian 12), or install Docker Engine 26 or later"
+	mendImage      = "make node-image (in drill's source tree), or set " + kind.ImageVariable + " to a node image of kind's that can be had"
+	mendBalancer   = "make node-image (in drill's source tree), or have the engine pull " + kind.LoadBalancerImage
 )
 
 // Examine looks at everything and returns one finding each, in a fixed order. What can't be examined, since something else is
@@ -92,14 +97,15 @@ func Examine(ctx context.Context, o Options) []Finding {
 	}
 	e := provider.Engine()
 	host := hostOf(e)
+	image := nodeImage(ctx, provider)
 	findings = append(findings,
 		Finding{Name: "engine", Status: OK, Detail: e.Name + " " + e.Version},
 		privileged(e, host),
 		cgroup(e),
-		nodeImage(ctx, provider),
+		image,
 		loadBalancerImage(ctx, provider),
 		memory(e),
-		disk(e, host),
+		disk(e, host, image.Status == Missing),
 		inotify(host),
 		leftovers(ctx, provider),
 	)
@@ -108,7 +114,11 @@ func Examine(ctx context.Context, o Options) []Finding {
 
 func noEngine(err error) Finding {
 	f := Finding{Name: "engine", Status: Missing, Detail: withoutHint(err)}
-	if errors.Is(err, cluster.ErrNoEngine) {
+	switch {
+	case !errors.Is(err, cluster.ErrNoEngine):
+	case strings.Contains(strings.ToLower(f.Detail), "permission denied"):
+		f.Mend = mendPermission // an engine is there, and its socket is closed to this user
+	default:
 		f.Mend = mendEngine
 	}
 	return f
@@ -152,7 +162,7 @@ func privileged(e kind.Engine, h host) Finding {
 		f.Detail = "not looked at: the engine runs on another machine"
 	case !h.capabilitiesLimited:
 	case e.Name == "docker" && major(e.Version) < privilegedCopes:
-		f.Status, f.Mend = Missing, mendEngine
+		f.Status, f.Mend = Missing, mendPrivileged
 		f.Detail = fmt.Sprintf("this host's capabilities are limited, and docker %s asks for all of them: privileged containers won't start; "+
 			"Docker Engine %d copes", e.Version, privilegedCopes)
 	default:
@@ -197,26 +207,33 @@ func nodeImage(ctx context.Context, p *kind.Provider) Finding {
 func loadBalancerImage(ctx context.Context, p *kind.Provider) Finding {
 	f := Finding{Name: "load-balancer-image", Status: OK, Detail: kind.LoadBalancerImage}
 	if !p.HasImage(ctx, kind.LoadBalancerImage) {
-		f.Status, f.Mend = Warn, mendImage
+		f.Status, f.Mend = Warn, mendBalancer
 		f.Detail += " is not here: three control planes need it, and it will have to be pulled"
 	}
 	return f
 }
 
 func memory(e kind.Engine) Finding {
-	f := amount("memory", e.MemoryBytes, memoryMinimum, memoryWanted)
+	f := amount("memory", "", e.MemoryBytes, memoryMinimum, memoryWanted)
 	if f.Status != OK {
 		f.Mend = "give the engine's machine more memory"
 	}
 	return f
 }
 
-func disk(e kind.Engine, h host) Finding {
+// disk looks at the room that the engine has left; toBuild says that a node image will have to be built in it.
+func disk(e kind.Engine, h host, toBuild bool) Finding {
 	if !h.local {
 		return Finding{Name: "disk", Status: OK, Detail: "not looked at: the engine runs on another machine"}
 	}
-	f := amount("disk", h.diskFree, diskMinimum, diskWanted)
-	f.Detail += " free for " + e.RootDir
+	minimum, wanted := int64(diskMinimum), int64(diskWanted)
+	if toBuild {
+		minimum, wanted = diskToBuild, diskToBuild
+	}
+	f := amount("disk", " free for "+e.RootDir, h.diskFree, minimum, wanted)
+	if f.Status == Missing && toBuild {
+		f.Detail += " to build a node image"
+	}
 	if f.Status != OK {
 		f.Mend = e.Name + " system prune"
 	}
@@ -224,19 +241,18 @@ func disk(e kind.Engine, h host) Finding {
 }
 
 // amount compares what there is, in bytes, to what there must and should be; 0 means that it isn't known.
-func amount(name string, have, minimum, wanted int64) Finding {
-	f := Finding{Name: name, Status: OK, Detail: fmt.Sprintf("%.1f GiB", float64(have)/gib)}
+func amount(name, of string, have, minimum, wanted int64) Finding {
+	f := Finding{Name: name, Status: OK, Detail: fmt.Sprintf("%.1f GiB%s", float64(have)/gib, of)}
 	switch {
 	case have <= 0:
 		f.Detail = "not known"
 	case have < minimum:
 		f.Status = Missing
-		f.Detail += fmt.Sprintf(", and at least %d GiB are needed;", minimum/gib)
+		f.Detail += fmt.Sprintf(", and at least %d GiB are needed", minimum/gib)
 	case have < wanted:
 		f.Status = Warn
-		f.Detail += fmt.Sprintf(", and %d GiB are wanted for three control planes or a new node image;", wanted/gib)
+		f.Detail += fmt.Sprintf(", and %d GiB are wanted for three control planes", wanted/gib)
 	}
-	f.Detail = strings.TrimSuffix(f.Detail, ";")
 	return f
 }
 
@@ -259,25 +275,38 @@ func inotify(h host) Finding {
 }
 
 func leftovers(ctx context.Context, p *kind.Provider) Finding {
-	f := Finding{Name: "clusters", Status: OK, Detail: "none left over"}
 	infos, err := p.List(ctx)
 	if err != nil {
-		f.Status, f.Detail = Warn, err.Error()
-		return f
+		return Finding{Name: "clusters", Status: Warn, Detail: err.Error()}
 	}
-	var ours []string
+	return clusters(infos)
+}
+
+// clusters names those that drill made. Only somebody who knows can say which of them are still wanted.
+func clusters(infos []kind.Info) Finding {
+	f := Finding{Name: "clusters", Status: OK, Detail: "none left over"}
+	var ours, whole, unfinished []string
 	for _, i := range infos {
-		if i.Ours && i.Unfinished {
-			ours = append(ours, i.Name+" (unfinished)")
-		} else if i.Ours {
-			ours = append(ours, i.Name)
+		switch {
+		case !i.Ours:
+		case i.Unfinished:
+			ours, unfinished = append(ours, i.Name+" (unfinished)"), append(unfinished, i.Name)
+		default:
+			ours, whole = append(ours, i.Name), append(whole, i.Name)
 		}
 	}
-	if len(ours) > 0 {
-		f.Status = Warn
-		f.Detail = "made by drill and still there: " + strings.Join(ours, ", ")
-		f.Mend = "drill cluster delete --all"
+	if len(ours) == 0 {
+		return f
 	}
+	f.Status, f.Detail = Warn, "made by drill and still there: "+strings.Join(ours, ", ")
+	var mends []string
+	if len(unfinished) > 0 {
+		mends = append(mends, "drill cluster delete "+strings.Join(unfinished, " "))
+	}
+	if len(whole) > 0 {
+		mends = append(mends, "when no longer wanted: drill cluster delete "+strings.Join(whole, " "))
+	}
+	f.Mend = strings.Join(mends, "; ")
 	return f
 }
 

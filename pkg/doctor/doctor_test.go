@@ -1,12 +1,15 @@
 package doctor
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
 )
 
@@ -82,10 +85,24 @@ func TestAmounts(t *testing.T) {
 		}
 	}
 	e := kind.Engine{Name: "docker", RootDir: "/var/lib/docker"}
-	if got := disk(e, host{local: true, diskFree: 1 * gib}); got.Status != Missing || !strings.Contains(got.Detail, e.RootDir) {
-		t.Errorf("%+v", got)
+	for _, test := range []struct {
+		free    int64
+		toBuild bool
+		want    Status
+		says    string
+	}{
+		{1 * gib, false, Missing, "at least 3 GiB"},
+		{3 * gib, false, Warn, "4 GiB"},
+		{5 * gib, false, OK, e.RootDir},
+		{11 * gib, true, Missing, "11.0 GiB free for /var/lib/docker, and at least 12 GiB are needed to build a node image"},
+		{13 * gib, true, OK, e.RootDir},
+	} {
+		got := disk(e, host{local: true, diskFree: test.free}, test.toBuild)
+		if got.Status != test.want || !strings.Contains(got.Detail, test.says) || (test.want == OK) != (got.Mend == "") {
+			t.Errorf("%+v: %+v", test, got)
+		}
 	}
-	if got := disk(e, host{}); got.Status != OK {
+	if got := disk(e, host{}, true); got.Status != OK {
 		t.Errorf("on another machine: %+v", got)
 	}
 }
@@ -112,6 +129,46 @@ func TestCgroup(t *testing.T) {
 	}
 	if got := cgroup(kind.Engine{CgroupVersion: 1}); got.Status != Warn || got.Mend == "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestClusters(t *testing.T) {
+	wanted, half, theirs := kind.Info{Name: "lab", Ours: true}, kind.Info{Name: "drill-abcd", Ours: true, Unfinished: true}, kind.Info{Name: "prod"}
+	for _, test := range []struct {
+		infos []kind.Info
+		mend  string
+	}{
+		{nil, ""},
+		{[]kind.Info{theirs}, ""},
+		{[]kind.Info{theirs, half}, "drill cluster delete drill-abcd"},
+		{[]kind.Info{wanted}, "when no longer wanted: drill cluster delete lab"},
+		{[]kind.Info{half, wanted}, "drill cluster delete drill-abcd; when no longer wanted: drill cluster delete lab"},
+	} {
+		if got := clusters(test.infos); got.Mend != test.mend || (got.Status == OK) != (test.mend == "") {
+			t.Errorf("%v: %+v", test.infos, got)
+		}
+	}
+}
+
+func TestNoEngine(t *testing.T) {
+	const refused = "docker info: exit status 1: permission denied while trying to connect to the Docker daemon socket; hint: x"
+	for err, want := range map[error]string{
+		fmt.Errorf("%w (docker is not installed); hint: x", cluster.ErrNoEngine): mendEngine,
+		fmt.Errorf("%w (%s)", cluster.ErrNoEngine, refused):                      mendPermission,
+		errors.New("interrupted"):                                                "",
+	} {
+		if got := noEngine(err); got.Status != Missing || got.Mend != want || strings.Contains(got.Detail, "hint") {
+			t.Errorf("%v: %+v", err, got)
+		}
+	}
+}
+
+// TestMends holds each to one line that also helps those who have no source tree.
+func TestMends(t *testing.T) {
+	for _, mend := range []string{mendEngine, mendPrivileged, mendImage, mendBalancer} {
+		if !strings.Contains(mend, "(in drill's source tree") || !strings.Contains(mend, ", or ") || strings.Contains(mend, "\n") {
+			t.Error(mend)
+		}
 	}
 }
 
