@@ -159,19 +159,45 @@ func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
 	})
 }
 
-// restoreOld makes the data directory of a rollback on every node from what the first member's old one holds. One member's is enough: an
-// etcd that was asked to end has applied and written what its cluster agreed on.
+// restoreOld makes the data directory of a rollback on every node from what the old ones hold: from the one that is furthest, since a member may
+// have been stopped before it had applied what the others had agreed on.
 func (s *Stage) restoreOld(ctx context.Context) (err error) {
-	first, db := s.Target.Members[0], filepath.Join(s.opt.Dir, "old.db")
-	defer func() { err = errors.Join(err, os.RemoveAll(db)) }()
-	if err := fetch(ctx, first.Node, first.Etcd.HostDataDir+"/member/snap/db", db); err != nil {
+	db, err := s.furthest(ctx)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(filepath.Dir(db))) }()
 	return controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
 		return s.restoreInto(ctx, m, s.Target.RollbackDir, etcd.RestoreOptions{
 			Snapshot: db, Raw: true, Token: s.Target.RollbackToken(), BumpRevision: s.Target.RollbackBump,
 		})
 	})
+}
+
+// furthest fetches the database of every member's old data directory and returns the path of the one with the highest revision, in a
+// new folder of its own.
+func (s *Stage) furthest(ctx context.Context) (string, error) {
+	dir, err := os.MkdirTemp(s.opt.Dir, "old-")
+	if err != nil {
+		return "", err
+	}
+	var best string
+	var highest int64
+	for _, m := range s.Target.Members {
+		db := filepath.Join(dir, m.Name+".db")
+		err := fetch(ctx, m.Node, m.Etcd.HostDataDir+"/member/snap/db", db)
+		if err != nil {
+			return "", errors.Join(err, os.RemoveAll(dir))
+		}
+		revision, err := etcd.RevisionOf(ctx, s.Subject.Worker, db)
+		if err != nil {
+			return "", errors.Join(fmt.Errorf("the old data of node %s: %w", m.Name, err), os.RemoveAll(dir))
+		}
+		if best == "" || revision > highest {
+			best, highest = db, revision
+		}
+	}
+	return best, nil
 }
 
 // restoreInto restores as the member and puts the result into dir on its node. etcdutl's code restores here, in a child process, and the result is
