@@ -26,6 +26,17 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # The bound matters: a client whose daemon hangs waits for ever.
 answers() { have "$1" && timeout 10 "$1" info >/dev/null 2>&1; }
 
+# socket_closed is true when Docker's daemon can be seen, but this user has no rights on its socket.
+socket_closed() {
+  candidates | grep -qx docker && have docker || return 1
+  local said
+  said=$(timeout 10 docker info 2>&1) && return 1
+  [[ ${said,,} == *"permission denied"* ]]
+}
+
+# open_socket prints the command that helps then.
+open_socket() { printf 'sudo usermod -aG docker %s\n' "$(id -un)"; }
+
 # candidates prints the engines kind would take, in its order; an explicit wish leaves just that one.
 candidates() {
   if [[ -n ${KIND_EXPERIMENTAL_PROVIDER:-} ]]; then
