@@ -134,7 +134,7 @@ func tooSmall(path string, refusal error) error {
 	if _, err := f.ReadAt(magic[:], boltMagicAt); err == nil && binary.NativeEndian.Uint32(magic[:]) == boltMagic {
 		return fmt.Errorf("%w: %s ends before its second page; %s", ErrTruncated, path, takeAnother)
 	}
-	return fmt.Errorf("%w: %s is too small for one (%v)", ErrNotSnapshot, path, refusal)
+	return fmt.Errorf("%w: %s is too small for one (%w)", ErrNotSnapshot, path, refusal)
 }
 
 // bbolt's first page begins with a page header and then this number, in the byte order of the machine

@@ -104,14 +104,14 @@ func (w Worker) call(ctx context.Context, req request) (answer, error) {
 	var exit *exec.ExitError
 	if errors.As(runErr, &exit) {
 		// The kernel ends processes like this when memory runs out, so the snapshot need not be the reason.
-		return none, fmt.Errorf("%w: %s ended with %s and without an answer; its last lines:\n%s", ErrWorker, req.Op, exit, log.lastLines(crashLines))
+		return none, fmt.Errorf("%w: %s ended with %w and without an answer; its last lines:\n%s", ErrWorker, req.Op, exit, log.lastLines(crashLines))
 	}
 	if runErr != nil {
 		return none, fmt.Errorf("%w: %w", ErrWorker, runErr)
 	}
 	var a answer
 	if err := json.Unmarshal(out.kept, &a); err != nil {
-		return none, fmt.Errorf("%w: %s printed no answer that could be read (%v): %s", ErrWorker, req.Op, err, out.lastLines(1))
+		return none, fmt.Errorf("%w: %s printed no answer that could be read (%w): %s", ErrWorker, req.Op, err, out.lastLines(1))
 	}
 	if a.Error == "" {
 		return a, nil

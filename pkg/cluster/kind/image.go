@@ -21,7 +21,7 @@ const (
 	BuiltImage = "localhost/drill/node"
 	// BuiltImageLabel is on every such image.
 	BuiltImageLabel = "io.etcd-drill.node-image"
-	// WorkloadImagesLabel, on such an image, names the images for workloads that it holds, joined by commas.
+	// WorkloadImagesLabel names, on such an image, the images for workloads that it holds, joined by commas.
 	WorkloadImagesLabel = "io.etcd-drill.workload-images"
 	// LoadBalancerImage is what kind runs in front of several control planes. kind keeps the name to itself (package
 	// pkg/cluster/internal/loadbalancer), so it is repeated here, and a test compares the two.
