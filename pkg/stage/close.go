@@ -3,9 +3,11 @@ package stage
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/etcd-drill/drill/pkg/proof"
 )
@@ -35,5 +37,22 @@ func (s *Stage) Close(ctx context.Context, tidy bool) error {
 			problems = append(problems, err)
 		}
 	}
-	return errors.Join(problems...)
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	return s.swept(ctx, client)
+}
+
+// swept waits until the pods of what was deleted are gone, too: who looks at the cluster next, a further run for one, must find nothing of
+// this one.
+func (s *Stage) swept(ctx context.Context, client kubernetes.Interface) error {
+	w := s.Subject.Workload
+	selector := "app in (" + w.Name + "," + proof.NewWork(w) + ")"
+	return until(ctx, "the pods of the run are gone", func(ctx context.Context) (bool, string) {
+		found, err := client.CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return false, err.Error()
+		}
+		return len(found.Items) == 0, fmt.Sprintf("%d pods", len(found.Items))
+	})
 }
