@@ -25,9 +25,9 @@ type Options struct {
 	Observers []plan.Observer
 	// StepTimeout bounds a step that has no bound of its own. Default 3 minutes.
 	StepTimeout time.Duration
-	// Settle is how long after the recovery the checks, all together, may take to become true. Default 30 s:
-	// a kubelet reports a pod's new state within its sync period of 10 s, and a controller that lost its lease
-	// (leaseDuration 15 s, as kube-controller-manager and kube-scheduler have it by default) must win it again.
+	// Settle is how long after the recovery the checks, all together, may take to become true. Default 75 s: a client
+	// that lost its API server asks again in growing intervals of up to 30 s, which chance may double (the backoff of
+	// reflectors in client-go's tools/cache), and only then learns what has become of the world.
 	Settle time.Duration
 	// Patience is how long each of these checks may take in any case, however much of Settle the ones before it have used
 	// up. Default 10 s.
@@ -50,7 +50,7 @@ type Options struct {
 // Defaults of Options.
 const (
 	defaultStepTimeout = 3 * time.Minute
-	defaultSettle      = 30 * time.Second
+	defaultSettle      = 75 * time.Second
 	defaultPatience    = 10 * time.Second
 	defaultLook        = 15 * time.Second
 	defaultPoll        = 100 * time.Millisecond

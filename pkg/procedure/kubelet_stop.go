@@ -22,7 +22,7 @@ func KubeletStop() Procedure {
 				startKubeletStep(t),
 			}
 			waits := waitSteps(t) // etcd, API server, controller manager, scheduler
-			steps = append(steps, waits[0], waits[1], releaseStep(t), waits[2], waits[3])
+			steps = append(steps, waits[0], waits[1], releaseStep(t), renewProxyStep(t), waits[2], waits[3])
 			return Recovery{Steps: steps, Rollback: rollback(t)}
 		},
 	}

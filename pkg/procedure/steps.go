@@ -309,6 +309,34 @@ func releaseStep(t Target) plan.Step {
 	}
 }
 
+// renewProxyStep ends kube-proxy on the control planes, where kubelet starts it anew at once. On other nodes it comes back by itself: kubelet was
+// not restarted there, and would let a container that ends again and again wait longer each time.
+func renewProxyStep(t Target) plan.Step {
+	const name = "^kube-proxy$"
+	return plan.Step{
+		Name:  "renew-kube-proxy",
+		Phase: plan.Recover,
+		Title: "Start kube-proxy anew",
+		Why: "kube-proxy makes the rules by which a Service reaches its pods, from what it hears of the API server. While that was away it asked again in growing " +
+			"intervals, up to half a minute and more, and until it asks next its rules lead to addresses that the pods had before. Started anew it asks at once; the rules stay in " +
+			"force meanwhile.",
+		Commands: t.on(func(controlplane.Member) plan.Command {
+			return plan.Command{Argv: []string{"crictl", "ps", "-q", "--name", name}, PipeTo: []string{"xargs", "-r", "crictl", "stop", "--timeout", "2"}}
+		}),
+		Expect: "A moment later `crictl ps --name kube-proxy` shows a container that is a few seconds old.",
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				ids, err := cluster.Run(ctx, m.Node, "crictl", "ps", "-q", "--name", name)
+				if err != nil || ids == "" { // not every cluster has one
+					return err
+				}
+				_, err = cluster.Run(ctx, m.Node, append([]string{"crictl", "stop", "--timeout", "2"}, strings.Fields(ids)...)...)
+				return err
+			})
+		},
+	}
+}
+
 // rollback puts the state back that etcd had when it was stopped, in the way that kubelet-stop restores: nothing of what ran in
 // between is left running.
 //
@@ -326,7 +354,7 @@ func rollback(t Target) []plan.Step {
 	}
 	steps[3].Always, steps[4].Always = true, true
 	waits := waitSteps(t)
-	steps = append(steps, waits[0], waits[1], releaseStep(t), waits[2], waits[3])
+	steps = append(steps, waits[0], waits[1], releaseStep(t), renewProxyStep(t), waits[2], waits[3])
 	for i := range steps {
 		steps[i].Name = "rollback-" + steps[i].Name
 		steps[i].Phase = plan.Rollback
