@@ -65,5 +65,8 @@ func reconcile(ctx context.Context, api *api, node, subnets string) error {
 	if err := syncRoutes(ctx, wantedRoutes(nodes, node)); err != nil {
 		return err
 	}
+	if err := confine(ctx, subnets); err != nil {
+		return err
+	}
 	return masquerade(ctx, subnets)
 }

@@ -13,6 +13,9 @@ import (
 // protocol marks the routes as ours (see rt_protos), so that none but ours is ever removed.
 const protocol = "177"
 
+// confinement marks the routes that keep the pod network inside the cluster. They are never taken away while a node lives.
+const confinement = "178"
+
 // chain holds the masquerading rules.
 const chain = "DRILL-MASQ"
 
@@ -92,6 +95,25 @@ func parseRoutes(out []byte) (map[netip.Prefix]netip.Addr, error) {
 		routes[prefix] = via
 	}
 	return routes, nil
+}
+
+// confine makes addresses of the pod network that no pod has unreachable, as they are on a network of one's own. Without this they would follow
+// the default route out of the cluster, and whatever answers there could be taken for a pod. Routes to pods and nodes are more specific.
+func confine(ctx context.Context, subnets string) error {
+	for subnet := range strings.SplitSeq(subnets, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(subnet))
+		if err != nil {
+			continue
+		}
+		family := "-4"
+		if prefix.Addr().Is6() {
+			family = "-6"
+		}
+		if err := command(ctx, "", "ip", family, "route", "replace", "unreachable", prefix.Masked().String(), "proto", confinement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // masquerade gives what pods send to the outside the node's own address, for which answers find their way back. Traffic
