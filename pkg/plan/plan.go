@@ -229,7 +229,8 @@ type Loss struct {
 	Seconds *float64 `json:"seconds"`
 	// Revisions that etcd had beyond the snapshot's just before the outage.
 	Revisions *int64 `json:"revisions"`
-	// Objects that existed before the break or the outage and don't exist after the recovery, as kind namespace/name.
+	// Objects that existed before the break or the outage and don't exist after the recovery, as resource namespace/name; null
+	// where that is not known, because the cluster can't be read.
 	Objects []string `json:"objects"`
 }
 

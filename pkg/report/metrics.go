@@ -168,7 +168,7 @@ func (g *gauges) add(p pair, r Run) {
 	if r.Loss.Revisions != nil {
 		with(g.lossRevisions, float64(*r.Loss.Revisions))
 	}
-	if r.LossMeasured() {
+	if r.Loss.Objects != nil {
 		with(g.lossObjects, float64(len(r.Loss.Objects)))
 	}
 	for _, c := range r.Checks {

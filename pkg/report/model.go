@@ -134,7 +134,6 @@ func (d Document) complete() Document {
 }
 
 func (r Run) complete() Run {
-	r.Loss.Objects = list(r.Loss.Objects)
 	r.Phases = list(r.Phases)
 	r.Steps = list(slices.Clone(r.Steps))
 	for i := range r.Steps {

@@ -209,6 +209,8 @@ func lost(r report.Run) string {
 	switch {
 	case !r.LossMeasured():
 		return "loss not measured"
+	case r.Loss.Objects == nil:
+		return "not known which objects were lost"
 	case len(r.Loss.Objects) > 0:
 		return count(len(r.Loss.Objects), "object") + " lost"
 	case r.Loss.Revisions != nil && *r.Loss.Revisions > 0:
@@ -230,9 +232,12 @@ func lossText(l plan.Loss) string {
 	if l.Revisions != nil {
 		parts = append(parts, count(int(*l.Revisions), "revision"))
 	}
-	if len(l.Objects) == 0 {
+	switch {
+	case l.Objects == nil:
+		parts = append(parts, "and it is not known which objects")
+	case len(l.Objects) == 0:
 		parts = append(parts, "no object")
-	} else {
+	default:
 		parts = append(parts, count(len(l.Objects), "object")+":")
 	}
 	return strings.Join(parts, ", ")

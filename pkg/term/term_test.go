@@ -219,7 +219,7 @@ func passedRun(out func(plan.Event)) {
 		Outage: plan.Outage{
 			EtcdSeconds: ptr(2.9), ReadSeconds: ptr(5.43), WriteSeconds: ptr(5.5), WorkSeconds: ptr(5.6), ServiceSeconds: ptr(5.9), FloorSeconds: ptr(3.3),
 		},
-		Loss: plan.Loss{Seconds: ptr(0.0), Revisions: ptr(int64(0))},
+		Loss: plan.Loss{Seconds: ptr(0.0), Revisions: ptr(int64(0)), Objects: []string{}},
 	}})
 	out(plan.RunFinished{At: at(9), Verdict: plan.VerdictPassed, Elapsed: 9 * time.Second})
 }
