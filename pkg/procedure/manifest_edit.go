@@ -46,7 +46,7 @@ func waitReplacedStep(t Target) plan.Step {
 			"which directory does the running etcd have mounted?",
 		Commands: t.on(func(controlplane.Member) plan.Command {
 			return plan.Command{
-				Argv:   []string{"crictl", "inspect", "--name", "^etcd$", "--state", "Running"},
+				Argv:   []string{"crictl", "inspect", "--state", "Running"},
 				PipeTo: []string{"grep", "-F", t.DataDir},
 				Until:  true,
 			}

@@ -16,6 +16,7 @@ func commands(s *Subject) map[string][]plan.Command {
 	w := s.Workload
 	run := func(argv ...string) plan.Command { return plan.Command{On: on, Argv: argv} }
 	pipe := func(c plan.Command, to ...string) plan.Command { c.PipeTo = to; return c }
+	until := func(c plan.Command) plan.Command { c.Until = true; return c } // kube-proxy learns of new addresses a moment later
 	fresh := NewWork(w)
 	return map[string][]plan.Command{
 		"snapshot-intact": {
@@ -36,8 +37,8 @@ func commands(s *Subject) map[string][]plan.Command {
 			run("crictl", "ps", "--no-trunc", "--name", "^"+w.Name+"$"),
 		},
 		"service-answers": {
-			pipe(run("kubectl", "get", "service", w.Name, "-o", "jsonpath={.spec.clusterIP}"),
-				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/"),
+			until(pipe(run("kubectl", "get", "service", w.Name, "-o", "jsonpath={.spec.clusterIP}"),
+				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/")),
 			pipe(run("kubectl", "get", "pods", "-l", w.Selector(), "-o", `jsonpath={range .items[*]}{.status.podIP}{"\n"}{end}`),
 				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/"),
 		},
@@ -45,7 +46,8 @@ func commands(s *Subject) map[string][]plan.Command {
 			run("stat", "--format=%z", "/etc/kubernetes/manifests/etcd.yaml"),
 			run("systemctl", "show", "kubelet", "--property=ActiveEnterTimestamp"),
 			run("crictl", "ps", "--name", "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$"),
-			pipe(run("crictl", "inspect", "--name", "^etcd$"), "grep", "hostPath"),
+			pipe(run("crictl", "ps", "-q", "--name", "^etcd$"),
+				"xargs", "-r", "crictl", "inspect", "-o", "go-template", "--template", `{{range .status.mounts}}{{.hostPath}}{{"\n"}}{{end}}`),
 		},
 		"new-work-runs": {
 			run("kubectl", "create", "deployment", fresh, "--image="+w.Image, "--port="+strconv.Itoa(w.Port)),
