@@ -338,7 +338,7 @@ func (p *Provider) remove(ctx context.Context, rec *record) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("cluster %s may still have containers: %w (last: %v)", rec.Name, ctx.Err(), lastErr)
+			return fmt.Errorf("cluster %s may still have containers: %w", rec.Name, errors.Join(ctx.Err(), lastErr))
 		}
 	}
 }
