@@ -304,10 +304,7 @@ func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, err
 	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: info.Name, ControlPlanes: info.Nodes, Image: image})
 	l.activity.Store(nil)
 	activity.Done(err)
-	if err != nil {
-		return nil, info, fmt.Errorf("creating cluster %s: %w", info.Name, err)
-	}
-	return c, info, nil
+	return c, info, err
 }
 
 // suits says whether what was asked for can be done on a cluster that is there.
