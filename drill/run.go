@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -159,7 +160,7 @@ func run(ctx context.Context, o runOptions) error {
 	}
 	problems = append(problems, view.Close())
 	if o.output != asTable {
-		problems = append(problems, o.output.document(o.app.Stdout, doc))
+		problems = append(problems, writeReport(o.app.Stdout, o.output, doc))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("the result (%s) could not be reported: %w", worst(doc.Runs), err)
@@ -172,6 +173,14 @@ func run(ctx context.Context, o runOptions) error {
 		return exitError{code}
 	}
 	return nil
+}
+
+// writeReport prints the document in the format asked for.
+func writeReport(w io.Writer, format outputFlag, doc report.Document) error {
+	if format == asYAML {
+		return report.WriteYAML(w, doc)
+	}
+	return report.WriteJSON(w, doc)
 }
 
 // interrupted says what happens after the first interruption, and what another one would leave behind.

@@ -220,9 +220,6 @@ func (w *walk) steps(ctx context.Context) {
 			w.skip(s)
 			continue
 		}
-		if s.Phase == plan.Break && w.marks.BreakBegan.IsZero() {
-			w.marks.BreakBegan = time.Now()
-		}
 		if s.Outage && w.marks.OutageBegan.IsZero() {
 			w.marks.OutageBegan = time.Now()
 		}

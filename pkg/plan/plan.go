@@ -194,8 +194,6 @@ type ClusterInfo struct {
 type Marks struct {
 	// OutageBegan is when the first step with Outage set started; the zero time if none did.
 	OutageBegan time.Time
-	// BreakBegan is when the first step of phase Break started.
-	BreakBegan time.Time
 }
 
 // Measurement holds the numbers of a run. A nil pointer means that it was never reached or not measured.

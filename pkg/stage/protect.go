@@ -41,7 +41,7 @@ func (s *Stage) snapshotFolder() []plan.Command {
 }
 
 func (s *Stage) saveSnapshot(ctx context.Context) error {
-	info, err := etcd.Save(ctx, s.endpoint, s.snapshotPath())
+	info, err := etcd.Save(ctx, s.endpoint, s.snapshotPath(), etcd.VerifyWith(s.Subject.Worker))
 	if err != nil {
 		return err
 	}
@@ -109,12 +109,9 @@ func (s *Stage) SnapshotStatus() plan.Step {
 			if err != nil {
 				return err
 			}
-			taken := s.Subject.Snapshot.TakenAt
-			info.TakenAt = taken
-			if info.EtcdVersion == "" {
-				info.EtcdVersion = s.Subject.Snapshot.EtcdVersion
+			if recorded := s.Subject.Snapshot.SHA256; info.SHA256 != recorded {
+				return fmt.Errorf("%s is not the file that was saved: SHA-256 %s then, %s now", s.snapshotPath(), recorded, info.SHA256)
 			}
-			s.Subject.Snapshot = &info
 			return nil
 		},
 	}

@@ -2,7 +2,6 @@ package term
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -19,16 +18,6 @@ const (
 	// nameColumns is the length of the longest name of a phase or a kind of outage.
 	nameColumns = len(plan.Rollback)
 )
-
-// WriteRun writes what a run found out, as `-o table` shows it: checks, outage, phases, loss, verdict.
-func WriteRun(w io.Writer, r report.Run, o Options) error {
-	s := o.withDefaults().style()
-	lines := append(s.runHeading(r), "")
-	lines = append(lines, s.checksTable(r)...)
-	lines = append(lines, s.summary(r)...)
-	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
-	return err
-}
 
 // runHeading says what is run on what.
 func (s style) runHeading(r report.Run) []string {

@@ -17,7 +17,6 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/etcd-drill/drill/pkg/plan"
-	"github.com/etcd-drill/drill/pkg/report"
 	"github.com/etcd-drill/drill/pkg/term"
 )
 
@@ -430,13 +429,22 @@ func TestForFile(t *testing.T) {
 
 func TestVerdictsOfRunsThatDidNotProve(t *testing.T) {
 	for _, verdict := range []plan.Verdict{plan.VerdictBroken, plan.VerdictSkipped, plan.VerdictInterrupted} {
-		r := report.Run{
-			Scenario: "s", Procedure: "p", Verdict: verdict, Reason: "for a reason",
-			Steps:  []report.Step{{Name: "x", Phase: plan.Recover, Status: plan.StatusPassed, Outage: true}},
-			Checks: []report.Check{{Name: "c", Status: plan.StatusSkipped, Detail: "not evaluated"}},
-		}
+		step := plan.Step{Name: "x", Phase: plan.Recover, Title: "X", Outage: true}
+		check := plan.Check{Name: "c", Phase: plan.Prove}
 		var out bytes.Buffer
-		if err := term.WriteRun(&out, r, term.Options{}); err != nil {
+		v := term.New(&out, term.Options{})
+		for _, e := range []plan.Event{
+			plan.RunStarted{Plan: plan.Plan{
+				Scenario: plan.Entry{Name: "s"}, Procedure: plan.Entry{Name: "p"}, Steps: []plan.Step{step}, Checks: []plan.Check{check},
+			}},
+			plan.StepStarted{Step: step, Number: 1, Of: 1},
+			plan.StepFinished{Step: step, Status: plan.StatusPassed},
+			plan.CheckFinished{Check: check, Finding: plan.Skipped("not evaluated")},
+			plan.RunFinished{Verdict: verdict, Reason: "for a reason"},
+		} {
+			v.Observe(e)
+		}
+		if err := v.Close(); err != nil {
 			t.Fatal(err)
 		}
 		text := out.String()
