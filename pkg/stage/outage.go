@@ -339,6 +339,6 @@ func floorOf(started map[string]time.Time, etcd, server probe.Series) *float64 {
 }
 
 func seconds(d time.Duration) *float64 {
-	f := d.Round(time.Millisecond).Seconds()
+	f := float64(d.Round(time.Millisecond).Milliseconds()) / 1000 // Seconds would print as 3.8689999999999998
 	return &f
 }
