@@ -220,6 +220,9 @@ func (w *walk) steps(ctx context.Context) {
 			w.skip(s)
 			continue
 		}
+		if s.Phase == plan.Break && w.marks.BreakBegan.IsZero() {
+			w.marks.BreakBegan = time.Now()
+		}
 		if s.Outage && w.marks.OutageBegan.IsZero() {
 			w.marks.OutageBegan = time.Now()
 		}
@@ -345,13 +348,13 @@ func (w *walk) count(ctx context.Context, c plan.Check, f plan.Finding) {
 	w.fail(plan.VerdictFailed, fmt.Sprintf("check %s: %s", c.Name, f.Detail))
 }
 
-// look evaluates a check until it passes, doesn't apply, or the time to settle is over; it always looks at least once.
+// look evaluates a check until it passes, doesn't apply, can't change any more, or the time to settle is over; it always looks at least once.
 func (w *walk) look(ctx context.Context, c plan.Check, settled time.Time) plan.Finding {
 	tick := time.NewTicker(w.opt.Poll)
 	defer tick.Stop()
 	for {
 		f := w.lookOnce(ctx, c)
-		if f.Status != plan.StatusFailed || ctx.Err() != nil || !time.Now().Before(settled) {
+		if f.Status != plan.StatusFailed || f.Final || ctx.Err() != nil || !time.Now().Before(settled) {
 			return f
 		}
 		select {

@@ -693,7 +693,7 @@ func TestAfterwards(t *testing.T) {
 	t.Run("trouble there changes no verdict", func(t *testing.T) {
 		r := walk(t, func(s *script, _ func()) {
 			s.Measure = func(context.Context, plan.Marks) (plan.Measurement, error) {
-				return plan.Measurement{Loss: plan.Loss{Objects: []string{"a"}}}, errNo
+				return plan.Measurement{Loss: plan.Loss{Objects: []plan.Object{{Kind: "A", Name: "a"}}}}, errNo
 			}
 			s.Close = func(context.Context, bool) error { panic("nil") }
 		}, engine.Options{})

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -136,8 +137,26 @@ type Finding struct {
 	Detail string `json:"detail"`
 	// Remedy, for a failed check, is the likely cause and what to do about it.
 	Remedy string `json:"remedy,omitempty"`
+	// Differences are what is not as it must be, each expected beside seen.
+	Differences []Difference `json:"differences,omitempty"`
 	// Evidence holds the facts behind the answer, line by line.
 	Evidence []string `json:"evidence,omitempty"`
+	// Final says of a failed check that looking again can't change the answer: what it found has happened.
+	Final bool `json:"-"`
+}
+
+// Difference is one thing that is not as it must be.
+type Difference struct {
+	// Subject is what was looked at: an object, a container, a way to read.
+	Subject string `json:"subject"`
+	// Expected and Seen are what it must be and what it is, each a few words.
+	Expected string `json:"expected"`
+	Seen     string `json:"seen"`
+}
+
+// String is the difference as one line.
+func (d Difference) String() string {
+	return d.Subject + ": expected " + d.Expected + ", seen " + d.Seen
 }
 
 // Passed is the finding of a check that is true.
@@ -148,6 +167,20 @@ func Passed(detail string, evidence ...string) Finding {
 // Failed is the finding of a check that is false.
 func Failed(detail, remedy string, evidence ...string) Finding {
 	return Finding{Status: StatusFailed, Detail: detail, Remedy: remedy, Evidence: evidence}
+}
+
+// Differs is the finding of a check that is false because of the differences, of which there is at least one. The detail is
+// the summary, which says how many there are of what, and the first of them.
+func Differs(summary, remedy string, differences []Difference, evidence ...string) Finding {
+	f := Failed(summary+": "+differences[0].String(), remedy, evidence...)
+	f.Differences = differences
+	return f
+}
+
+// ForGood says of a finding that looking again can't change it.
+func (f Finding) ForGood() Finding {
+	f.Final = true
+	return f
 }
 
 // Skipped is the finding of a check that doesn't apply, with the reason.
@@ -192,6 +225,8 @@ type ClusterInfo struct {
 
 // Marks are the moments of a run from which its numbers are computed.
 type Marks struct {
+	// BreakBegan is when the first step of phase Break started; the zero time if none did.
+	BreakBegan time.Time
 	// OutageBegan is when the first step with Outage set started; the zero time if none did.
 	OutageBegan time.Time
 }
@@ -221,15 +256,44 @@ type Outage struct {
 	FloorSeconds *float64 `json:"floorSeconds"`
 }
 
-// Loss is what the restore gave up.
+// Loss is what the restore gave up. The lists are null where that is not known, because etcd can't be read after the recovery.
 type Loss struct {
-	// Seconds between the snapshot and the last write known to be acknowledged before the outage.
+	// Seconds from the snapshot to the last write before the break that was acknowledged and did not survive: the recovery
+	// point that was reached. 0 when no such write is known.
 	Seconds *float64 `json:"seconds"`
+	// UntilOutageSeconds is the same up to the moment when the control plane was taken down. What was written between the break and that
+	// moment is lost as well.
+	UntilOutageSeconds *float64 `json:"untilOutageSeconds"`
 	// Revisions that etcd had beyond the snapshot's just before the outage.
 	Revisions *int64 `json:"revisions"`
-	// Objects that existed before the break or the outage and don't exist after the recovery, as resource namespace/name; null
-	// where that is not known, because the cluster can't be read.
-	Objects []string `json:"objects"`
+	// Objects were made after the snapshot, and are gone.
+	Objects []Object `json:"objects"`
+	// Reverted were changed after the snapshot, and are again as they were in it.
+	Reverted []Object `json:"reverted"`
+	// Revived were deleted after the snapshot, and are back.
+	Revived []Object `json:"revived"`
+}
+
+// Object names a Kubernetes object.
+type Object struct {
+	// APIVersion is GROUP/VERSION, or the version alone for the core group.
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	// Namespace is empty for what belongs to the whole cluster.
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// String names the object as kubectl takes it: Kind.group namespace/name.
+func (o Object) String() string {
+	s := o.Kind
+	if group, _, found := strings.Cut(o.APIVersion, "/"); found {
+		s += "." + group
+	}
+	if o.Namespace != "" {
+		return s + " " + o.Namespace + "/" + o.Name
+	}
+	return s + " " + o.Name
 }
 
 // SnapshotInfo describes a snapshot file.

@@ -17,6 +17,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
@@ -29,14 +30,38 @@ type Subject struct {
 	Servers []Server
 	// Worker verifies the snapshot.
 	Worker etcd.Worker
+	// Endpoints reach the etcd of each member, in the order of Members.
+	Endpoints []etcd.Endpoint
 	// DataDir is the host path on which etcd must run after the recovery.
 	DataDir string
+	// RunDir is the run's own folder on this machine, NodeDir the one on each node.
+	RunDir, NodeDir string
+	// Transcript returns what the run has reported so far, as it will be written.
+	Transcript func() ([]byte, error)
+	// Revisions follows etcd's revision from before the break on.
+	Revisions *Revisions
+	// Watchers are informers that were opened before the break; nil until then.
+	Watchers *Watchers
+	// Before is what there was before the outage.
+	Before Before
+	// Own are objects that drill itself goes on writing, which prove and lose nothing.
+	Own []plan.Object
 	// Workload is what the scenario deployed.
 	Workload Workload
 	// NodeSnapshot is where the snapshot lies for a person who types on the first control plane.
 	NodeSnapshot string
 	// Snapshot describes the snapshot that is restored; nil until it was taken.
 	Snapshot *plan.SnapshotInfo
+}
+
+// Before is what was noted before the break and once more just before the control plane was taken down.
+type Before struct {
+	// AtBreak and AtOutage are what etcd held at these two moments.
+	AtBreak, AtOutage inventory.Inventory
+	// Revision is etcd's, just before the control plane was taken down; 0 if that moment never came.
+	Revision int64
+	// Clocks are what each node's own clock said just before the control plane was taken down, by the node's name.
+	Clocks map[string]time.Time
 }
 
 // Workload is what the scenario deployed and what it looked like when the snapshot was taken.

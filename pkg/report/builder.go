@@ -147,7 +147,7 @@ func (b *Builder) finishCheck(e plan.CheckFinished) {
 			continue
 		}
 		f := e.Finding
-		c.Status, c.Detail, c.Remedy, c.Evidence = f.Status, f.Detail, f.Remedy, f.Evidence
+		c.Status, c.Detail, c.Remedy, c.Differences, c.Evidence = f.Status, f.Detail, f.Remedy, f.Differences, f.Evidence
 		c.Seconds = seconds(e.Elapsed)
 	}
 }

@@ -92,6 +92,8 @@ type Check struct {
 	Detail string `json:"detail"`
 	// Remedy is what to do about a failed check; empty otherwise.
 	Remedy string `json:"remedy"`
+	// Differences are what is not as it must be.
+	Differences []plan.Difference `json:"differences"`
 	// Evidence holds the facts behind the answer, line by line.
 	Evidence []string `json:"evidence"`
 	// Seconds is how long it took to settle.
@@ -145,6 +147,7 @@ func (r Run) complete() Run {
 	r.Checks = list(slices.Clone(r.Checks))
 	for i := range r.Checks {
 		r.Checks[i].Evidence = list(r.Checks[i].Evidence)
+		r.Checks[i].Differences = list(r.Checks[i].Differences)
 	}
 	r.Warnings = list(r.Warnings)
 	r.Artifacts = list(r.Artifacts)

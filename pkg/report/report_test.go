@@ -111,7 +111,7 @@ func passedRun() report.Run {
 				Outage: plan.Outage{
 					EtcdSeconds: ptr(2.9), ReadSeconds: ptr(5.4), WriteSeconds: ptr(5.5), WorkSeconds: ptr(5.6), ServiceSeconds: ptr(5.9),
 				},
-				Loss: plan.Loss{Seconds: ptr(0.25), Revisions: ptr(int64(3)), Objects: []string{}},
+				Loss: plan.Loss{Seconds: ptr(0.25), Revisions: ptr(int64(3)), Objects: []plan.Object{}},
 				Snapshot: &plan.SnapshotInfo{
 					Path: "/var/lib/drill/s.db", SHA256: "ab12", Bytes: 1 << 20, Revision: 812, Keys: 512, EtcdVersion: "3.7.0", TakenAt: at(4.4).UTC(),
 				},
@@ -133,7 +133,7 @@ func failedRun() report.Run {
 		check(p, 2, 170, 170, plan.Skipped("not evaluated: check reads-agree")),
 		[]plan.Event{
 			plan.Warning{At: at(171), Message: "not everything could be measured"},
-			plan.Measured{At: at(171), Measurement: plan.Measurement{Loss: plan.Loss{Objects: []string{"ConfigMap default/late"}}}},
+			plan.Measured{At: at(171), Measurement: plan.Measurement{Loss: plan.Loss{Objects: []plan.Object{{APIVersion: "v1", Kind: "ConfigMap", Namespace: "default", Name: "late"}}}}},
 			plan.EvidenceKept{At: at(172), Paths: []string{"evidence/etcd.log"}},
 			plan.StepStarted{At: at(173), Step: undo, Number: 1, Of: 1},
 			plan.StepFinished{

@@ -26,9 +26,9 @@ func (s *Stage) loss(ctx context.Context, marks plan.Marks, readable bool) (plan
 	if err != nil {
 		return l, fmt.Errorf("which objects are gone: %w", err)
 	}
-	l.Objects = []string{}
+	l.Objects = []plan.Object{}
 	for _, k := range inventory.Missing(s.before.objects, after) {
-		l.Objects = append(l.Objects, k.String())
+		l.Objects = append(l.Objects, plan.Object{Kind: k.Resource.Resource, Namespace: k.Namespace, Name: k.Name})
 	}
 	return l, nil
 }

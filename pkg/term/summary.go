@@ -106,7 +106,7 @@ func (s style) summary(r report.Run) []string {
 				lines = append(lines, fmt.Sprintf("    … and %d more; the report has all", len(r.Loss.Objects)-maxObjects))
 				break
 			}
-			lines = append(lines, s.hang("    ", o)...)
+			lines = append(lines, s.hang("    ", o.String())...)
 		}
 		lines = append(lines, "")
 	}

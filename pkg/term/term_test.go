@@ -218,7 +218,7 @@ func passedRun(out func(plan.Event)) {
 		Outage: plan.Outage{
 			EtcdSeconds: ptr(2.9), ReadSeconds: ptr(5.43), WriteSeconds: ptr(5.5), WorkSeconds: ptr(5.6), ServiceSeconds: ptr(5.9), FloorSeconds: ptr(3.3),
 		},
-		Loss: plan.Loss{Seconds: ptr(0.0), Revisions: ptr(int64(0)), Objects: []string{}},
+		Loss: plan.Loss{Seconds: ptr(0.0), Revisions: ptr(int64(0)), Objects: []plan.Object{}},
 	}})
 	out(plan.RunFinished{At: at(9), Verdict: plan.VerdictPassed, Elapsed: 9 * time.Second})
 }
@@ -239,7 +239,7 @@ func failedRun(out func(plan.Event)) {
 	out(plan.Warning{At: at(w.time), Message: "not everything could be measured: timeout"})
 	out(plan.Measured{At: at(w.time), Measurement: plan.Measurement{
 		Outage: plan.Outage{EtcdSeconds: ptr(74.3)},
-		Loss:   plan.Loss{Revisions: ptr(int64(1)), Objects: []string{"ConfigMap default/late"}},
+		Loss:   plan.Loss{Revisions: ptr(int64(1)), Objects: []plan.Object{{APIVersion: "v1", Kind: "ConfigMap", Namespace: "default", Name: "late"}}},
 	}})
 	out(plan.EvidenceKept{At: at(w.time), Paths: []string{"evidence/etcd.log", "evidence/kubelet.log"}})
 	undo := plan.Step{Name: "undo", Phase: plan.Rollback, Title: "Put the old manifest back"}
