@@ -236,14 +236,16 @@ type Measurement struct {
 	Outage   Outage
 	Loss     Loss
 	Snapshot *SnapshotInfo
+	// Probe holds the answers behind Outage; nil when nobody asked.
+	Probe *Probe
 }
 
 // Outage is how long each kind of service was gone, in seconds from the first destructive recovery action until it was
 // back for good; null where it never came back.
 type Outage struct {
-	// EtcdSeconds: until etcd answered its health check again.
+	// EtcdSeconds: until etcd said that it is healthy and answered a read that needs a quorum.
 	EtcdSeconds *float64 `json:"etcdSeconds"`
-	// ReadSeconds: until a quorum LIST through the API server showed the restored objects.
+	// ReadSeconds: until a GET and a quorum LIST through the API server both showed the restored objects.
 	ReadSeconds *float64 `json:"readSeconds"`
 	// WriteSeconds: until a write through the API server was acknowledged.
 	WriteSeconds *float64 `json:"writeSeconds"`
