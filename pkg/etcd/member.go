@@ -236,6 +236,27 @@ func Members(ctx context.Context, ep Endpoint) ([]Member, error) {
 	})
 }
 
+// AddLearner adds a member without a vote, which has yet to start, to the cluster of the endpoint, and returns its ID. A member that never starts
+// does no harm as a learner; with a vote it would count towards the quorum (https://etcd.io/docs/v3.6/learning/design-learner/).
+func AddLearner(ctx context.Context, ep Endpoint, peerURLs ...string) (uint64, error) {
+	return ask(ctx, ep, askTimeout, "adding a learner", func(ctx context.Context, cli *clientv3.Client) (uint64, error) {
+		r, err := cli.MemberAddAsLearner(ctx, peerURLs)
+		if err != nil {
+			return 0, err
+		}
+		return r.Member.GetID(), nil
+	})
+}
+
+// RemoveMember removes a member from the cluster of the endpoint.
+func RemoveMember(ctx context.Context, ep Endpoint, id uint64) error {
+	_, err := ask(ctx, ep, askTimeout, "removing a member", func(ctx context.Context, cli *clientv3.Client) (struct{}, error) {
+		_, err := cli.MemberRemove(ctx, id)
+		return struct{}{}, err
+	})
+	return err
+}
+
 // KVHash is the hash of a member's key-value history.
 type KVHash struct {
 	// Hash covers the history from CompactRevision to HashRevision. Hashes may be compared only where both are equal.
