@@ -51,7 +51,8 @@ func (b *Builder) Observe(e plan.Event) {
 		b.finishCheck(e)
 	case plan.Measured:
 		b.last = e.At
-		b.run.Outage, b.run.Loss, b.run.Snapshot = e.Measurement.Outage, e.Measurement.Loss, e.Measurement.Snapshot
+		m := e.Measurement
+		b.run.Outage, b.run.Loss, b.run.Snapshot, b.run.Probe = m.Outage, m.Loss, m.Snapshot, m.Probe
 	case plan.EvidenceKept:
 		b.last = e.At
 		b.run.Artifacts = append(b.run.Artifacts, e.Paths...)

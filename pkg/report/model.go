@@ -42,6 +42,8 @@ type Run struct {
 	Snapshot *plan.SnapshotInfo `json:"snapshot"`
 	Outage   plan.Outage        `json:"outage"`
 	Loss     plan.Loss          `json:"loss"`
+	// Probe holds the answers behind Outage; null where nobody asked.
+	Probe *plan.Probe `json:"probe"`
 	// Phases holds the phases that were reached, in order.
 	Phases []Phase `json:"phases"`
 	// Steps holds every step of the plan, in order, also those that were never reached, and then those that put the
@@ -149,6 +151,7 @@ func (r Run) complete() Run {
 		r.Checks[i].Evidence = list(r.Checks[i].Evidence)
 		r.Checks[i].Differences = list(r.Checks[i].Differences)
 	}
+	r.Probe = completeProbe(r.Probe)
 	r.Warnings = list(r.Warnings)
 	r.Artifacts = list(r.Artifacts)
 	return r

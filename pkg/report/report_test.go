@@ -115,6 +115,16 @@ func passedRun() report.Run {
 				Snapshot: &plan.SnapshotInfo{
 					Path: "/var/lib/drill/s.db", SHA256: "ab12", Bytes: 1 << 20, Revision: 812, Keys: 512, EtcdVersion: "3.7.0", TakenAt: at(4.4).UTC(),
 				},
+				Probe: &plan.Probe{
+					IntervalSeconds: 0.1, PatienceSeconds: 1, StartedAt: at(4.2).UTC(), OutageBegan: ptr(0.8),
+					Series: []plan.Series{
+						{
+							Name: "etcd", At: []float64{0, 0.1, 1.2}, Took: []float64{0.003, 1.1, 0.004}, Error: []int{0, 1, 0},
+							Errors: []string{"", "POST /v3/kv/range: connection refused\n- 5\n7"}, Revision: []int64{812, 0, 1_000_000_813},
+						},
+						{Name: "service", At: []float64{0}, Took: []float64{0.001}, Error: []int{0}, Errors: []string{""}},
+					},
+				},
 			}},
 			plan.RunFinished{At: at(12), Verdict: plan.VerdictPassed, Elapsed: 12 * time.Second},
 		},
@@ -158,11 +168,13 @@ func TestJSON(t *testing.T) {
 func TestPromisedFields(t *testing.T) {
 	promised := map[string]string{
 		"":         "schemaVersion runs",
-		"run":      "id scenario procedure provider verdict reason startedAt seconds cluster snapshot outage loss phases steps checks artifacts",
+		"run":      "id scenario procedure provider verdict reason startedAt seconds cluster snapshot outage loss probe phases steps checks artifacts",
 		"cluster":  "name nodes kubernetes etcd",
 		"snapshot": "path sha256 bytes revision keys etcdVersion takenAt",
 		"outage":   "etcdSeconds readSeconds writeSeconds workSeconds serviceSeconds floorSeconds",
 		"loss":     "seconds revisions objects",
+		"probe":    "intervalSeconds patienceSeconds startedAt breakBegan outageBegan series",
+		"series":   "name at took error errors revision",
 		"phases":   "name seconds",
 		"steps":    "name phase status seconds commands error",
 		"checks":   "name status detail evidence",
@@ -182,8 +194,11 @@ func TestPromisedFields(t *testing.T) {
 		return object
 	}
 	run := has("run", has("", doc)["runs"].([]any)[0])
-	for _, name := range []string{"cluster", "snapshot", "outage", "loss"} {
+	for _, name := range []string{"cluster", "snapshot", "outage", "loss", "probe"} {
 		has(name, run[name])
+	}
+	for _, s := range run["probe"].(map[string]any)["series"].([]any) {
+		has("series", s)
 	}
 	for _, name := range []string{"phases", "steps", "checks"} {
 		for _, element := range run[name].([]any) {
@@ -197,6 +212,7 @@ func TestNoArrayIsNull(t *testing.T) {
 	lists := map[string]bool{
 		"runs": true, "phases": true, "steps": true, "checks": true, "warnings": true, "artifacts": true,
 		"commands": true, "argv": true, "evidence": true,
+		"series": true, "at": true, "took": true, "error": true, "errors": true, "revision": true,
 	}
 	seen := map[string]bool{}
 	var walk func(name string, v any)
@@ -220,7 +236,7 @@ func TestNoArrayIsNull(t *testing.T) {
 	}
 	for _, doc := range []report.Document{
 		{SchemaVersion: 1},
-		report.NewDocument(report.Run{}, report.Run{Steps: []report.Step{{Commands: []plan.Command{{}}}, {}}, Checks: []report.Check{{}}}),
+		report.NewDocument(report.Run{Probe: &plan.Probe{}}, report.Run{Probe: &plan.Probe{Series: []plan.Series{{}}}}, report.Run{Steps: []report.Step{{Commands: []plan.Command{{}}}, {}}, Checks: []report.Check{{}}}),
 	} {
 		var v any
 		decode(t, doc, &v)
