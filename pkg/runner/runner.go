@@ -3,6 +3,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -45,6 +46,10 @@ type Job struct {
 	Disposable bool
 	// EvidenceDir is where what explains a failure is kept; empty means the run's own folder.
 	EvidenceDir string
+	// Settle and Patience bound how long the checks may take to become true; see engine.Options. 0 means the engine's default.
+	Settle, Patience time.Duration
+	// Alter, where set, changes the plan before it is walked: it puts a fault into it.
+	Alter func(plan.Plan, *stage.Stage) plan.Plan
 	// Observers receive every event.
 	Observers []plan.Observer
 }
@@ -72,7 +77,12 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return j.CouldNotBegin(ctx, began, j.clusterInfo(), fmt.Errorf("making the run's folder: %w", err)), nil
 	}
-	p, err := j.plan(ctx, dir)
+	var builder report.Builder
+	p, err := j.plan(ctx, dir, func() ([]byte, error) {
+		var b bytes.Buffer
+		err := report.WriteJSON(&b, report.NewDocument(builder.Run()))
+		return b.Bytes(), err
+	})
 	if err != nil {
 		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 		return run, keep(dir, run)
@@ -81,13 +91,14 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 	if evidence == "" {
 		evidence = filepath.Join(dir, "evidence")
 	}
-	var builder report.Builder
 	options := engine.Options{
 		ID:          j.ID,
 		Observers:   append([]plan.Observer{&builder}, j.Observers...),
 		EvidenceDir: evidence,
 		KeepState:   j.Keep,
 		Disposable:  j.Disposable,
+		Settle:      j.Settle,
+		Patience:    j.Patience,
 	}
 	if j.Literal {
 		options.Typist = stage.Typist{Cluster: j.Cluster}
@@ -100,10 +111,10 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 	return run, keep(dir, run)
 }
 
-// plan sets the stage and joins scenario and procedure on it. Nothing is touched.
-func (j Job) plan(ctx context.Context, dir string) (plan.Plan, error) {
+// plan sets the stage and joins scenario and procedure on it. Nothing is touched. The transcript is what the run has reported so far.
+func (j Job) plan(ctx context.Context, dir string, transcript func() ([]byte, error)) (plan.Plan, error) {
 	s, err := stage.Set(ctx, j.Cluster, j.Procedure, stage.Options{
-		RunID: j.ID, Dir: dir, Worker: j.Worker, BumpRevision: j.BumpRevision, Image: j.WorkloadImage,
+		RunID: j.ID, Dir: dir, Worker: j.Worker, BumpRevision: j.BumpRevision, Image: j.WorkloadImage, Transcript: transcript,
 	})
 	if err != nil {
 		return plan.Plan{}, err
@@ -112,7 +123,11 @@ func (j Job) plan(ctx context.Context, dir string) (plan.Plan, error) {
 		return plan.Plan{}, fmt.Errorf("cluster %s has %d control planes: commands can be typed for one only, since the snapshot would have to be carried to the others by hand",
 			j.Cluster.Name(), len(s.Target.Members))
 	}
-	return scenarios.Plan(j.Scenario, j.Procedure, s), nil
+	p := scenarios.Plan(j.Scenario, j.Procedure, s)
+	if j.Alter != nil {
+		p = j.Alter(p, s)
+	}
+	return p, nil
 }
 
 // CouldNotBegin tells everybody of a run that could not begin for the reason given, and returns its report: broken, or interrupted if

@@ -15,11 +15,11 @@ func (s *Stage) loss(ctx context.Context, marks plan.Marks, readable bool) (plan
 	if last := s.probe.Series(probeWrite).LastGood(marks.OutageBegan); !last.IsZero() {
 		l.Seconds = seconds(max(0, last.Sub(s.Subject.Snapshot.TakenAt)))
 	}
-	if s.before.revision > 0 {
-		r := max(0, s.before.revision-s.Subject.Snapshot.Revision)
+	if s.Subject.Before.Revision > 0 {
+		r := max(0, s.Subject.Before.Revision-s.Subject.Snapshot.Revision)
 		l.Revisions = &r
 	}
-	if s.before.revision == 0 || !readable {
+	if s.Subject.Before.Revision == 0 || !readable {
 		return l, nil
 	}
 	after, err := inventory.Live(ctx, s.Subject.Servers[0].Config)

@@ -144,9 +144,28 @@ func (s *Stage) noteLast(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.Subject.Before.Clocks, err = s.clocks(ctx); err != nil {
+		return err
+	}
 	maps.Copy(s.before.objects, last)
-	s.before.revision = status.Revision
+	s.Subject.Before.Revision = status.Revision
 	return nil
+}
+
+// clocks reads each node's own clock, so that what a node says later about when it did something can be held against it whatever
+// other clocks say.
+func (s *Stage) clocks(ctx context.Context) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	for _, n := range s.Subject.Cluster.Nodes() {
+		text, err := cluster.Run(ctx, n, "date", "--utc", "+%Y-%m-%dT%H:%M:%S.%NZ")
+		if err != nil {
+			return nil, fmt.Errorf("reading the clock of node %s: %w", n.Name(), err)
+		}
+		if out[n.Name()], err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return nil, fmt.Errorf("reading the clock of node %s: %w", n.Name(), err)
+		}
+	}
+	return out, nil
 }
 
 // restore makes the new data directory on one node from the snapshot.

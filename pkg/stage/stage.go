@@ -33,6 +33,8 @@ type Options struct {
 	BumpRevision *uint64
 	// Image overrides the workload's image.
 	Image string
+	// Transcript returns what the run has reported so far, as it will be written.
+	Transcript func() ([]byte, error)
 }
 
 // Stage is a cluster on which a scenario can be played.
@@ -57,8 +59,6 @@ type Stage struct {
 type before struct {
 	// objects are those that were there before the break or just before the outage.
 	objects inventory.Inventory
-	// revision is etcd's, just before the outage.
-	revision int64
 	// holders says who held each Lease of kube-system before the break.
 	holders map[string]string
 }
@@ -92,10 +92,15 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 		return nil, err
 	}
 	s := &Stage{opt: o}
-	s.Subject = proof.Subject{Cluster: c, Members: members, Servers: servers, Worker: o.Worker}
-	if s.endpoint, err = endpointOf(ctx, members[0]); err != nil {
-		return nil, err
+	s.Subject = proof.Subject{Cluster: c, Members: members, Servers: servers, Worker: o.Worker, RunDir: o.Dir, Transcript: o.Transcript}
+	for _, m := range members {
+		e, err := endpointOf(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		s.Subject.Endpoints = append(s.Subject.Endpoints, e)
 	}
+	s.endpoint = s.Subject.Endpoints[0]
 	if s.Info, err = s.describe(ctx); err != nil {
 		return nil, err
 	}
@@ -159,7 +164,8 @@ func lesson(members []controlplane.Member, p procedure.Procedure, image, suffix 
 // cast decides names and paths. nodeDir is the run's folder on each node.
 func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image, nodeDir string) {
 	s.Subject.Workload = proof.Workload{Namespace: workloadNamespace, Name: workloadName, Image: image, Port: workloadPort}
-	s.Subject.DataDir = nodeDir + "/etcd"
+	s.Subject.NodeDir, s.Subject.DataDir = nodeDir, nodeDir+"/etcd"
+	s.Subject.Own = []plan.Object{{APIVersion: "v1", Kind: "ConfigMap", Namespace: workloadNamespace, Name: probeConfigMapName}}
 	s.Target = procedure.Target{
 		Members:      members,
 		DataDir:      s.Subject.DataDir,
