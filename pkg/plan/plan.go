@@ -192,7 +192,9 @@ func Skipped(reason string) Finding {
 type Plan struct {
 	Scenario  Entry
 	Procedure Entry
-	Cluster   ClusterInfo
+	// Variant says in which way the procedure is carried out.
+	Variant Variant
+	Cluster ClusterInfo
 	// Steps in order. Phases never go backwards.
 	Steps []Step
 	// Checks in the order in which they are evaluated.
@@ -206,6 +208,18 @@ type Plan struct {
 	// Close, where set, is called last and always: it ends what steps left running, and with tidy it also removes from
 	// the cluster what the scenario put there.
 	Close func(ctx context.Context, tidy bool) error
+}
+
+// Variant is one way to carry out a procedure: what may be left out of it, or added.
+type Variant struct {
+	// BumpRevision is by how much the restore raises etcd's revision; 0 means that it goes back to the snapshot's.
+	BumpRevision uint64 `json:"bumpRevision"`
+	// KeptRunning are the components that live on across the restore and keep their memory, Renewed those that begin anew. Each of
+	// kube-apiserver, kube-controller-manager, kube-scheduler and kubelet is in one of the two; etcd always begins anew.
+	KeptRunning []string `json:"keptRunning"`
+	Renewed     []string `json:"renewed"`
+	// SettleSeconds is how long the checks were given to become true, where that was not the usual time; else 0.
+	SettleSeconds float64 `json:"settleSeconds"`
 }
 
 // Entry names and describes something a user can choose.

@@ -94,6 +94,7 @@ func (b *Builder) start(e plan.RunStarted) {
 		ID:        e.ID,
 		Scenario:  e.Plan.Scenario.Name,
 		Procedure: e.Plan.Procedure.Name,
+		Variant:   e.Plan.Variant,
 		Provider:  e.Plan.Cluster.Provider,
 		StartedAt: e.At.UTC(),
 		Cluster: Cluster{

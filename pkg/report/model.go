@@ -24,11 +24,13 @@ func NewDocument(runs ...Run) Document {
 // Run is one scenario with one procedure on one cluster, and what came of it.
 type Run struct {
 	// ID names the run among all runs.
-	ID        string       `json:"id"`
-	Scenario  string       `json:"scenario"`
-	Procedure string       `json:"procedure"`
-	Provider  string       `json:"provider"`
-	Verdict   plan.Verdict `json:"verdict"`
+	ID        string `json:"id"`
+	Scenario  string `json:"scenario"`
+	Procedure string `json:"procedure"`
+	// Variant says in which way the procedure was carried out.
+	Variant  plan.Variant `json:"variant"`
+	Provider string       `json:"provider"`
+	Verdict  plan.Verdict `json:"verdict"`
 	// Reason says in one line why the verdict is not passed; empty when it is.
 	Reason string `json:"reason"`
 	// Rollback is passed when the old state was put back after the recovery was not proven, failed when it could not be, and empty when
@@ -138,6 +140,7 @@ func (d Document) complete() Document {
 }
 
 func (r Run) complete() Run {
+	r.Variant.KeptRunning, r.Variant.Renewed = list(r.Variant.KeptRunning), list(r.Variant.Renewed)
 	r.Phases = list(r.Phases)
 	r.Steps = list(slices.Clone(r.Steps))
 	for i := range r.Steps {
