@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"slices"
+
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/stage"
 )
@@ -14,7 +16,7 @@ func DeploymentLoss() Scenario {
 		},
 		Nodes: 1,
 		Steps: func(s *stage.Stage) []plan.Step {
-			return []plan.Step{
+			return slices.Concat([]plan.Step{
 				s.CheckNames(),
 				s.Deploy(),
 				s.Tools(),
@@ -22,11 +24,13 @@ func DeploymentLoss() Scenario {
 				s.EtcdHealth(),
 				s.EtcdStatus(),
 				s.WatchOutage(),
+				s.OpenWatches(),
 				s.SaveSnapshot(),
 				s.SnapshotStatus(),
+			}, s.LateWrites(), []plan.Step{
 				s.RecordBefore(),
 				s.DeleteWorkload(),
-			}
+			})
 		},
 	}
 }

@@ -38,6 +38,8 @@ type Job struct {
 	BumpRevision *uint64
 	// WorkloadImage overrides the workload's image.
 	WorkloadImage string
+	// LateWrites is how many objects are made between the snapshot and the break, to be lost; see stage.Stage.LateWrites.
+	LateWrites int
 	// Literal types the commands of the steps in place of what drill does itself.
 	Literal bool
 	// Keep leaves the cluster as the run left it.
@@ -114,7 +116,7 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 // plan sets the stage and joins scenario and procedure on it. Nothing is touched. The transcript is what the run has reported so far.
 func (j Job) plan(ctx context.Context, dir string, transcript func() ([]byte, error)) (plan.Plan, error) {
 	s, err := stage.Set(ctx, j.Cluster, j.Procedure, stage.Options{
-		RunID: j.ID, Dir: dir, Worker: j.Worker, BumpRevision: j.BumpRevision, Image: j.WorkloadImage, Transcript: transcript,
+		RunID: j.ID, Dir: dir, Worker: j.Worker, BumpRevision: j.BumpRevision, Image: j.WorkloadImage, LateWrites: j.LateWrites, Transcript: transcript,
 	})
 	if err != nil {
 		return plan.Plan{}, err

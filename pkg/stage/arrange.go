@@ -135,9 +135,16 @@ func (s *Stage) taken(ctx context.Context, client kubernetes.Interface) ([]strin
 	}
 	ours := labels.Set{"app": w.Name}
 	for _, svc := range services.Items {
-		if svc.Name == w.Name || len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(ours) {
+		if svc.Name == w.Name || svc.Name == proof.NewWork(w) || len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(ours) {
 			taken = append(taken, "service "+svc.Name)
 		}
+	}
+	late, err := client.CoreV1().ConfigMaps(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: lateLabel})
+	if err != nil {
+		return nil, err
+	}
+	for _, cm := range late.Items {
+		taken = append(taken, "configmap "+cm.Name)
 	}
 	for _, name := range []string{w.Name, proof.NewWork(w)} {
 		_, err := client.AppsV1().Deployments(w.Namespace).Get(ctx, name, metav1.GetOptions{})

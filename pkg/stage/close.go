@@ -31,7 +31,9 @@ func (s *Stage) Close(ctx context.Context, tidy bool) error {
 		client.AppsV1().Deployments(w.Namespace).Delete(ctx, w.Name, o),
 		client.AppsV1().Deployments(w.Namespace).Delete(ctx, proof.NewWork(w), o),
 		client.CoreV1().Services(w.Namespace).Delete(ctx, w.Name, o),
+		client.CoreV1().Services(w.Namespace).Delete(ctx, proof.NewWork(w), o),
 		client.CoreV1().ConfigMaps(w.Namespace).Delete(ctx, probeConfigMapName, o),
+		s.sweepLate(ctx, client),
 	} {
 		if err != nil && !apierrors.IsNotFound(err) {
 			problems = append(problems, err)

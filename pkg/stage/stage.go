@@ -33,6 +33,8 @@ type Options struct {
 	BumpRevision *uint64
 	// Image overrides the workload's image.
 	Image string
+	// LateWrites is how many objects are made between the snapshot and the break; see Stage.LateWrites.
+	LateWrites int
 	// Transcript returns what the run has reported so far, as it will be written.
 	Transcript func() ([]byte, error)
 }
