@@ -45,6 +45,9 @@ type Container struct {
 	Attempt                       int       // how often it was restarted in its sandbox
 	Image                         string
 	Mounts                        []Mount
+	// LogPath is the file on the node that holds what the container prints; the runtime writes it in CRI's log format, a line beginning with
+	// its time. It may be gone when the container has ended.
+	LogPath string
 }
 
 // Mount is a folder or file of the node inside a container.
@@ -169,6 +172,7 @@ func addStatus(list []Container, out []byte) error {
 			ExitCode   int       `json:"exitCode"`
 			Reason     string    `json:"reason"`
 			Mounts     []Mount   `json:"mounts"`
+			LogPath    string    `json:"logPath"`
 			Image      struct {
 				Image string `json:"image"`
 			} `json:"image"`
@@ -204,8 +208,23 @@ func addStatus(list []Container, out []byte) error {
 		// The state belongs with the times: the list is older.
 		c.State, c.StartedAt, c.FinishedAt = s.Status.State, s.Status.StartedAt, s.Status.FinishedAt
 		c.ExitCode, c.Reason, c.Image, c.Mounts = s.Status.ExitCode, s.Status.Reason, s.Status.Image.Image, s.Status.Mounts
+		c.LogPath = s.Status.LogPath
 	}
 	return nil
+}
+
+// PID returns the process ID, as the node counts them, of a running container's first process. CRI doesn't have it; containerd and CRI-O
+// put it into what they tell besides.
+func PID(ctx context.Context, n cluster.Node, container string) (int, error) {
+	out, err := cluster.Run(ctx, n, "crictl", "inspect", "--output", "go-template", "--template", "{{.info.pid}}", container)
+	if err != nil {
+		return 0, fmt.Errorf("process of container %s on node %s: %w", container, n.Name(), err)
+	}
+	pid, err := strconv.Atoi(out)
+	if err != nil || pid <= 0 { // a container that has ended has process 0
+		return 0, fmt.Errorf("process of container %s on node %s: the container runtime names none (%q); does it run?", container, n.Name(), out)
+	}
+	return pid, nil
 }
 
 // Sandboxes returns all pod sandboxes of the node, ready or not.

@@ -106,8 +106,29 @@ func TestContainers(t *testing.T) {
 	}
 	if etcd.PodName != "etcd-cp-a" || etcd.PodNamespace != "kube-system" || etcd.PodUID != "b5a4aa6489dee89b6ed3460a10a1af2d" ||
 		etcd.Image != "registry.k8s.io/etcd:3.7.0-0" || !etcd.CreatedAt.Equal(at("2026-11-23T04:45:53.447959385Z")) ||
-		etcd.Mounts[0] != (controlplane.Mount{HostPath: "/var/lib/etcd", ContainerPath: "/var/lib/etcd"}) {
+		etcd.Mounts[0] != (controlplane.Mount{HostPath: "/var/lib/etcd", ContainerPath: "/var/lib/etcd"}) ||
+		etcd.LogPath != "/var/log/pods/kube-system_etcd-cp-a_b5a4aa6489dee89b6ed3460a10a1af2d/etcd/0.log" {
 		t.Errorf("etcd: %+v", etcd)
+	}
+}
+
+func TestPID(t *testing.T) {
+	said, code := "2056\n", 0
+	n := newScripted(t, func(string) (string, int) { return said, code })
+	if pid, err := controlplane.PID(t.Context(), n, "abc"); err != nil || pid != 2056 {
+		t.Errorf("%d, %v", pid, err)
+	}
+	if want := "crictl inspect --output go-template --template {{.info.pid}} abc"; n.ran[0] != want {
+		t.Errorf("ran %q, want %q", n.ran[0], want)
+	}
+	for _, said = range []string{"0", "", "<no value>", "-1"} {
+		if pid, err := controlplane.PID(t.Context(), n, "abc"); err == nil || !strings.Contains(err.Error(), "does it run?") {
+			t.Errorf("%q: %d, %v", said, pid, err)
+		}
+	}
+	said, code = "no such container", 1
+	if _, err := controlplane.PID(t.Context(), n, "abc"); err == nil || !strings.Contains(err.Error(), said) {
+		t.Error(err)
 	}
 }
 
