@@ -27,6 +27,7 @@ func Plan(sc Scenario, p procedure.Procedure, s *stage.Stage) plan.Plan {
 	return plan.Plan{
 		Scenario:  sc.Entry,
 		Procedure: p.Entry,
+		Variant:   recovery.Variant,
 		Cluster:   s.Info,
 		Steps:     append(sc.Steps(s), recovery.Steps...),
 		Checks:    proof.Checks(&s.Subject),

@@ -1,29 +1,55 @@
 package procedure
 
-import "github.com/etcd-drill/drill/pkg/plan"
+import (
+	"slices"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
 
 // KubeletStop is drill's own way: everything that can be done beforehand is done while the cluster still runs, and the outage
 // is only stop, swap, start. kubelet and the four static pods all begin anew, so nothing acts on what it remembers from before.
+//
+// A static pod that is to live on is left out of the stop; a kubelet that is to live on is frozen instead.
 func KubeletStop() Procedure {
+	byItself := Components()
 	return Procedure{
 		Entry: plan.Entry{
 			Name:    "kubelet-stop",
 			Summary: "restore beside the running cluster, stop kubelet and the control plane, swap the manifest, start kubelet",
 		},
-		Bump: true,
+		Bump:   true,
+		Renews: byItself,
 		Build: func(t Target) Recovery {
-			steps := []plan.Step{
-				restoreStep(t),
-				patchStep(t),
-				noteLastStep(t),
-				stopKubeletStep(t),
-				stopControlPlaneStep(t),
-				swapStep(t),
-				startKubeletStep(t),
+			sc := t.scope(byItself)
+			prepare, stop, start := kubeletSteps(t, sc)
+			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
+			return Recovery{
+				Steps: slices.Concat(
+					[]plan.Step{restoreStep(t), patchStep(t)},
+					prepare,
+					[]plan.Step{noteLastStep(t)},
+					stop,
+					[]plan.Step{stopControlPlaneStep(t, sc), swapStep(t)},
+					start,
+					waits[:2],
+					releaseStep(t, sc),
+					[]plan.Step{renewProxyStep(t)},
+					waits[2:],
+				),
+				Rollback: rollback(t),
+				Variant:  t.variant(sc),
 			}
-			waits := waitSteps(t) // etcd, API server, controller manager, scheduler
-			steps = append(steps, waits[0], waits[1], releaseStep(t), renewProxyStep(t), waits[2], waits[3])
-			return Recovery{Steps: steps, Rollback: rollback(t)}
 		},
 	}
+}
+
+// kubeletSteps keep kubelet from acting while the control plane is down: by stopping it or, where it is to live on, by freezing it.
+func kubeletSteps(t Target, sc scope) (prepare, stop, start []plan.Step) {
+	if sc.renews(Kubelet) {
+		return nil, []plan.Step{stopKubeletStep(t)}, []plan.Step{startKubeletStep(t, sc)}
+	}
+	f := newFreezer(t)
+	replaced := waitReplacedStep(t, "kubelet goes on with what it remembers: it may start the etcd pod that it knows once more, on the old directory, before it notices that the manifest "+
+		"has changed. The container runtime is asked: which directory does the running etcd have mounted?")
+	return []plan.Step{f.allowedStep()}, []plan.Step{f.freezeStep()}, []plan.Step{f.thawStep(), replaced}
 }

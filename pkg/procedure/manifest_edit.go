@@ -3,6 +3,7 @@ package procedure
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -12,6 +13,8 @@ import (
 // ManifestEdit is the way of most tutorials: edit the manifest of the running etcd and wait until kubelet has replaced
 // the pod. It restores without a raised revision and restarts nothing but etcd. On today's Kubernetes it does not bring the
 // cluster back, which is why it is here.
+//
+// What is to begin anew all the same is restarted once the new etcd is ready.
 func ManifestEdit() Procedure {
 	return Procedure{
 		Entry: plan.Entry{
@@ -20,8 +23,20 @@ func ManifestEdit() Procedure {
 		},
 		MaxMembers: 1, // with several members the edited one would be a stranger to the others, which still run the old cluster
 		Build: func(t Target) Recovery {
-			steps := []plan.Step{restoreStep(t), patchStep(t), noteLastStep(t), editStep(t), waitReplacedStep(t)}
-			return Recovery{Steps: append(steps, waitSteps(t)...), Rollback: rollback(t)}
+			sc := t.scope(nil)
+			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
+			return Recovery{
+				Steps: slices.Concat(
+					[]plan.Step{restoreStep(t), patchStep(t), noteLastStep(t), editStep(t)},
+					[]plan.Step{waitReplacedStep(t, "Until then the old etcd still answers, and everything looks as it did. The API can't be asked for a while, so the container runtime is: "+
+						"which directory does the running etcd have mounted?"), waits[0]},
+					renewPodsSteps(t, sc.pods()),
+					waits[1:],
+					restartKubeletSteps(t, sc),
+				),
+				Rollback: rollback(t),
+				Variant:  t.variant(sc),
+			}
 		},
 	}
 }
@@ -30,20 +45,19 @@ func editStep(t Target) plan.Step {
 	s := swapStep(t)
 	s.Name = "edit-manifest"
 	s.Title = "Change the manifest of the running etcd"
-	s.Why = "kubelet notices that the file has changed and replaces the etcd pod. Nothing else is stopped or restarted."
+	s.Why = "kubelet notices that the file has changed and replaces the etcd pod. Nothing else is stopped for it."
 	s.Outage = true
 	return s
 }
 
 // waitReplacedStep waits until etcd runs on the new directory. kubelet takes its time: it ends the old pod with a grace
 // period and starts the new one only when the old one is gone.
-func waitReplacedStep(t Target) plan.Step {
+func waitReplacedStep(t Target, why string) plan.Step {
 	return plan.Step{
 		Name:  "wait-etcd-replaced",
 		Phase: plan.Recover,
 		Title: "Wait until kubelet has replaced the etcd container",
-		Why: "Until then the old etcd still answers, and everything looks as it did. The API can't be asked for a while, so the container runtime is: " +
-			"which directory does the running etcd have mounted?",
+		Why:   why,
 		Commands: t.on(func(controlplane.Member) plan.Command {
 			return plan.Command{
 				Argv:   []string{"crictl", "inspect", "--state", "Running"},
@@ -59,6 +73,29 @@ func waitReplacedStep(t Target) plan.Step {
 			})
 		},
 	}
+}
+
+// renewPodsSteps end the components' containers, which kubelet then starts anew; nothing where there are no components.
+func renewPodsSteps(t Target, components []string) []plan.Step {
+	if len(components) == 0 {
+		return nil
+	}
+	return []plan.Step{{
+		Name:  "renew-control-plane",
+		Phase: plan.Recover,
+		Title: "Start " + enumerate(components) + " anew",
+		Why: "What runs since before the restore remembers what the old etcd said. " + enumerate(components) + verb(components, " keeps", " keep") +
+			" nothing on disk: " + verb(components, "its container is", "their containers are") + " ended at once, and kubelet starts " + verb(components, "it", "them") + " again.",
+		Commands: t.on(func(controlplane.Member) plan.Command {
+			return plan.Command{Argv: listArgv(components), PipeTo: stopArgv(0)}
+		}),
+		Expect: "A moment later `crictl ps` shows " + enumerate(components) + " a few seconds old.",
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				return stopContainers(ctx, m.Node, components, 0)
+			})
+		},
+	}}
 }
 
 // waitEtcdOn polls the node's container runtime until its running etcd has dataDir mounted.

@@ -15,6 +15,9 @@ type Procedure struct {
 	MaxMembers int
 	// Bump says whether it restores with a raised revision unless told otherwise.
 	Bump bool
+	// Renews are the components that it begins anew besides etcd, unless told otherwise: some of Components. Each of them can be kept, and
+	// each of the others can be renewed; see Procedure.Check.
+	Renews []string
 	// Build makes the procedure's steps for a target.
 	Build func(Target) Recovery
 }
@@ -25,6 +28,8 @@ type Recovery struct {
 	Steps []plan.Step
 	// Rollback puts the old state back; its steps are of phase Rollback.
 	Rollback []plan.Step
+	// Variant says in which way the procedure is carried out.
+	Variant plan.Variant
 }
 
 // Target is what is to be restored, and where.
@@ -42,6 +47,9 @@ type Target struct {
 	Token string
 	// BumpRevision is by how much the revision is raised; 0 means that it goes back to the snapshot's.
 	BumpRevision uint64
+	// KeepRunning are components that the procedure renews by itself and that are to live on across the restore, keeping their memory; Renew
+	// are components that it leaves alone by itself and that are to begin anew. See Procedure.Check.
+	KeepRunning, Renew []string
 	// Release removes the leader election Leases of the components named that nobody has renewed since they were restored.
 	Release func(ctx context.Context, components ...string) error
 	// NoteLast notes what there is just before the control plane is taken down.
@@ -57,7 +65,7 @@ type Target struct {
 }
 
 // All returns every procedure, the default one first.
-func All() []Procedure { return []Procedure{KubeletStop(), ManifestEdit()} }
+func All() []Procedure { return []Procedure{KubeletStop(), ManifestMove(), ManifestEdit()} }
 
 // etcdManifest is the file in the manifests folder that kubeadm writes for etcd.
 const etcdManifest = "etcd.yaml"

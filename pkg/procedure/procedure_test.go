@@ -24,13 +24,40 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// variants are those whose steps are written down in golden files: each procedure by itself, which stands first and has its rollback written down too, and what
+// an operator asks about most.
+func variants() []variant {
+	return []variant{
+		{file: "kubelet-stop", procedure: procedure.KubeletStop()},
+		{file: "kubelet-stop-keeping-kube-apiserver", procedure: procedure.KubeletStop(), keep: []string{"kube-apiserver"}},
+		{file: "kubelet-stop-keeping-kubelet", procedure: procedure.KubeletStop(), keep: []string{"kubelet"}},
+		{file: "kubelet-stop-keeping-everything", procedure: procedure.KubeletStop(), keep: procedure.Components()},
+		{file: "manifest-move", procedure: procedure.ManifestMove()},
+		{file: "manifest-move-keeping-kube-apiserver", procedure: procedure.ManifestMove(), keep: []string{"kube-apiserver"}},
+		{file: "manifest-move-keeping-everything", procedure: procedure.ManifestMove(), keep: procedure.Components()},
+		{file: "manifest-edit", procedure: procedure.ManifestEdit()},
+		{file: "manifest-edit-renewing-everything", procedure: procedure.ManifestEdit(), renew: procedure.Components()},
+	}
+}
+
+type variant struct {
+	file        string
+	procedure   procedure.Procedure
+	keep, renew []string
+}
+
 // TestGolden: the steps and commands of each procedure, as a person reads them. A change here changes lessons.
 func TestGolden(t *testing.T) {
-	for _, p := range procedure.All() {
-		t.Run(p.Name, func(t *testing.T) {
-			r := p.Build(stage.Textbook("drill-control-plane", p, "").Target)
-			got := outline(append(r.Steps, r.Rollback...))
-			file := filepath.Join("testdata", p.Name+".golden")
+	for _, v := range variants() {
+		t.Run(v.file, func(t *testing.T) {
+			target := stage.Textbook("drill-control-plane", v.procedure, "").Target
+			target.KeepRunning, target.Renew = v.keep, v.renew
+			r := v.procedure.Build(target)
+			if v.file == v.procedure.Name {
+				r.Steps = append(r.Steps, r.Rollback...)
+			}
+			got := outline(r.Steps)
+			file := filepath.Join("testdata", v.file+".golden")
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -81,44 +108,74 @@ func three() procedure.Target {
 	}
 }
 
+// everyVariant calls f with each procedure for every set of components that it can be told to renew or to keep.
+func everyVariant(f func(where string, p procedure.Procedure, keep, renew []string)) {
+	all := procedure.Components()
+	for _, p := range procedure.All() {
+		for set := range 1 << len(all) {
+			var keep, renew []string
+			for i, c := range all {
+				switch renewed, byItself := set>>i&1 == 1, slices.Contains(p.Renews, c); {
+				case renewed && !byItself:
+					renew = append(renew, c)
+				case !renewed && byItself:
+					keep = append(keep, c)
+				}
+			}
+			f(fmt.Sprintf("%s keeping %v and renewing %v", p.Name, keep, renew), p, keep, renew)
+		}
+	}
+}
+
+// TestShape: whatever is renewed or kept, the steps are whole.
 func TestShape(t *testing.T) {
+	everyVariant(func(where string, p procedure.Procedure, keep, renew []string) {
+		if err := p.Check(keep, renew); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+		target := three()
+		target.KeepRunning, target.Renew = keep, renew
+		shape(t, where, p.Build(target), target.Members)
+	})
 	names := map[string]bool{}
 	for _, p := range procedure.All() {
 		if p.Name == "" || p.Summary == "" || names[p.Name] {
 			t.Errorf("procedure %+v", p.Entry)
 		}
 		names[p.Name] = true
-		target := three()
-		r := p.Build(target)
-		seen := map[string]bool{}
-		outages := 0
-		for i, s := range append(slices.Clone(r.Steps), r.Rollback...) {
-			where := p.Name + ", step " + s.Name
-			want := plan.Recover
-			if i >= len(r.Steps) {
-				want = plan.Rollback
-			}
-			if s.Phase != want {
-				t.Errorf("%s is of phase %s, want %s", where, s.Phase, want)
-			}
-			if s.Name == "" || seen[s.Name] {
-				t.Errorf("%s: its name is taken", where)
-			}
-			seen[s.Name] = true
-			if s.Title == "" || s.Why == "" || s.Do == nil || len(s.Commands) > 0 && s.Expect == "" {
-				t.Errorf("%s is not complete: %+v", where, s)
-			}
-			if s.Outage {
-				outages++
-				if want == plan.Rollback {
-					t.Errorf("%s begins an outage, in the rollback", where)
-				}
-			}
-			typed(t, where, target.Members, s.Commands)
+	}
+}
+
+func shape(t *testing.T, what string, r procedure.Recovery, members []controlplane.Member) {
+	t.Helper()
+	seen := map[string]bool{}
+	outages := 0
+	for i, s := range append(slices.Clone(r.Steps), r.Rollback...) {
+		where := what + ", step " + s.Name
+		want := plan.Recover
+		if i >= len(r.Steps) {
+			want = plan.Rollback
 		}
-		if outages != 1 || len(r.Rollback) == 0 {
-			t.Errorf("%s: %d outages begin, %d steps of rollback", p.Name, outages, len(r.Rollback))
+		if s.Phase != want {
+			t.Errorf("%s is of phase %s, want %s", where, s.Phase, want)
 		}
+		if s.Name == "" || seen[s.Name] {
+			t.Errorf("%s: its name is taken", where)
+		}
+		seen[s.Name] = true
+		if s.Title == "" || s.Why == "" || s.Do == nil || len(s.Commands) > 0 && s.Expect == "" {
+			t.Errorf("%s is not complete: %+v", where, s)
+		}
+		if s.Outage {
+			outages++
+			if want == plan.Rollback {
+				t.Errorf("%s begins an outage, in the rollback", where)
+			}
+		}
+		typed(t, where, members, s.Commands)
+	}
+	if outages != 1 || len(r.Rollback) == 0 {
+		t.Errorf("%s: %d outages begin, %d steps of rollback", what, outages, len(r.Rollback))
 	}
 }
 
@@ -142,8 +199,9 @@ func typed(t *testing.T, where string, members []controlplane.Member, commands [
 
 // TestEveryMember: what is to be done on a control plane is to be done on all of them, but for what goes through the API.
 func TestEveryMember(t *testing.T) {
-	target := three()
-	for _, p := range procedure.All() {
+	everyVariant(func(where string, p procedure.Procedure, keep, renew []string) {
+		target := three()
+		target.KeepRunning, target.Renew = keep, renew
 		r := p.Build(target)
 		for _, s := range append(slices.Clone(r.Steps), r.Rollback...) {
 			if strings.HasSuffix(s.Name, "release-leases") || len(s.Commands) == 0 {
@@ -155,11 +213,11 @@ func TestEveryMember(t *testing.T) {
 			}
 			for _, m := range target.Members {
 				if per[m.Name] == 0 || per[m.Name] != per[target.Members[0].Name] {
-					t.Errorf("%s, step %s: %v commands a node", p.Name, s.Name, per)
+					t.Errorf("%s, step %s: %v commands a node", where, s.Name, per)
 				}
 			}
 		}
-	}
+	})
 }
 
 func TestRestoreCommand(t *testing.T) {
@@ -282,7 +340,7 @@ func TestSwapAndBack(t *testing.T) {
 					t.Errorf("%s: no copy of the manifest is in the run's folder: %v", n.name, paths(n))
 				}
 			}
-			do(r.Steps, map[string]string{"kubelet-stop": "swap-manifest", "manifest-edit": "edit-manifest"}[p.Name])
+			do(r.Steps, map[string]string{"kubelet-stop": "swap-manifest", "manifest-move": "swap-manifest", "manifest-edit": "edit-manifest"}[p.Name])
 			for _, n := range nodes {
 				cfg, err := controlplane.ParseEtcdManifest(n.files[path])
 				if err != nil || cfg.HostDataDir != "/new/etcd" || cfg.DataDir != "/var/lib/etcd" {

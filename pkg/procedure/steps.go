@@ -189,37 +189,82 @@ func stopKubeletStep(t Target) plan.Step {
 	}
 }
 
-// grace is how long etcd may take to end by itself. It closes its files well within it, once no API server keeps it busy.
-const grace = 5 * time.Second
+// How long etcd may take to end by itself. It closes its files well within grace once no API server keeps it busy. With one that lives on it waits
+// for that one's watches first, up to its request timeout of 7 s for each address that it serves clients on (etcd's server/embed).
+const (
+	grace     = 5 * time.Second
+	graceBusy = 20 * time.Second
+)
 
-func stopControlPlaneStep(t Target) plan.Step {
-	clients := "^(" + strings.Join([]string{controlplane.APIServer, controlplane.ControllerManager, controlplane.Scheduler}, "|") + ")$"
+func stopControlPlaneStep(t Target, sc scope) plan.Step {
+	patience := grace
+	if !sc.renews(controlplane.APIServer) {
+		patience = graceBusy
+	}
+	clients := sc.pods()
+	stopped := append(clients, controlplane.Etcd)
 	var commands []plan.Command
 	for _, m := range t.Members {
-		stop := func(name string, grace time.Duration) plan.Command {
-			return plan.Command{On: m.Name, Argv: []string{"crictl", "ps", "-q", "--name", name},
-				PipeTo: []string{"xargs", "-r", "crictl", "stop", "--timeout", strconv.Itoa(int(grace.Seconds()))}}
+		if len(clients) > 0 {
+			commands = append(commands, plan.Command{On: m.Name, Argv: listArgv(clients), PipeTo: stopArgv(0)})
 		}
-		commands = append(commands, stop(clients, 0), stop("^etcd$", grace),
-			plan.Command{On: m.Name, Argv: []string{"crictl", "pods", "-q", "--label", "tier=control-plane"},
-				PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "stopp"}})
+		commands = append(commands, plan.Command{On: m.Name, Argv: listArgv([]string{controlplane.Etcd}), PipeTo: stopArgv(patience)})
+		pods := []string{"crictl", "pods", "-q", "--label", "tier=control-plane"}
+		if len(sc.keptPods()) > 0 {
+			pods = append(pods, "--name", "^"+either(stopped)+"-") // a static pod's name is followed by its node's
+		}
+		commands = append(commands, plan.Command{On: m.Name, Argv: pods, PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "stopp"}})
 	}
+	title, expect := "Stop etcd and everything that remembers what it said", "`crictl ps` lists no "+alternatives(stopped)+". The workload's containers still run."
+	why := "The API server holds a cache of etcd and serves lists from it; controller manager and scheduler hold caches of the API server. If any of " +
+		"them lives on across the restore, it goes on believing what etcd no longer says. "
+	if kept := sc.keptPods(); len(kept) > 0 {
+		title = "Stop " + enumerate(stopped) + ", and let " + enumerate(kept) + " live on"
+		expect = "`crictl ps` lists no " + alternatives(stopped) + "; " + enumerate(kept) + verb(kept, " still runs.", " still run.")
+		why += enumerate(kept) + verb(kept, " is", " are") + " left running here all the same, and it is to be seen what comes of it. "
+	}
+	switch {
+	case len(clients) == 0:
+	case sc.renews(controlplane.APIServer):
+		why += enumerate(clients) + verb(clients, " keeps nothing on disk and is", " keep nothing on disk and are") +
+			" ended at once; an API server that is asked nicely waits for its watchers. "
+	default:
+		why += enumerate(clients) + verb(clients, " keeps nothing on disk and is", " keep nothing on disk and are") + " ended at once. "
+	}
+	why += "etcd is then stopped with a signal that it can act on, so that the old data directory is closed cleanly: `crictl stopp` alone would kill it."
 	return plan.Step{
-		Name:  "stop-control-plane",
-		Phase: plan.Recover,
-		Title: "Stop etcd and everything that remembers what it said",
-		Why: "The API server holds a cache of etcd and serves lists from it; controller manager and scheduler hold caches of the API server. If any of " +
-			"them lives on across the restore, it goes on believing what etcd no longer says. These three keep nothing on disk and are ended at once; an API server that " +
-			"is asked nicely waits for its watchers. etcd is then stopped with a signal that it can act on, so that the old data directory is closed cleanly: " +
-			"`crictl stopp` alone would kill it.",
+		Name:     "stop-control-plane",
+		Phase:    plan.Recover,
+		Title:    title,
+		Why:      why,
 		Commands: commands,
-		Expect:   "`crictl ps` lists no etcd, kube-apiserver, kube-controller-manager or kube-scheduler. The workload's containers still run.",
+		Expect:   expect,
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				return controlplane.StopPods(ctx, m.Node, controlplane.Components(), grace)
+				return controlplane.StopPods(ctx, m.Node, stopped, patience)
 			})
 		},
 	}
+}
+
+// listArgv lists the running containers of these names.
+func listArgv(names []string) []string {
+	return []string{"crictl", "ps", "-q", "--name", anyOf(names)}
+}
+
+// stopArgv stops the containers whose IDs it reads, if any, with the grace given in whole seconds; 0 ends them at once.
+func stopArgv(grace time.Duration) []string {
+	return []string{"xargs", "-r", "crictl", "stop", "--timeout", strconv.Itoa(int(grace.Seconds()))}
+}
+
+// stopContainers does what listArgv piped to stopArgv does. That there are none is no error: not every cluster has each of them.
+func stopContainers(ctx context.Context, n cluster.Node, names []string, grace time.Duration) error {
+	ids, err := cluster.Run(ctx, n, listArgv(names)...)
+	if err != nil || ids == "" {
+		return err
+	}
+	_, err = cluster.Run(ctx, n, append(stopArgv(grace)[2:], strings.Fields(ids)...)...)
+	return err
 }
 
 func swapStep(t Target) plan.Step {
@@ -234,16 +279,17 @@ func swapStep(t Target) plan.Step {
 	}
 }
 
-func startKubeletStep(t Target) plan.Step {
+func startKubeletStep(t Target, sc scope) plan.Step {
+	started := append([]string{controlplane.Etcd}, sc.pods()...)
 	return plan.Step{
 		Name:  "start-kubelet",
 		Phase: plan.Recover,
 		Title: "Start kubelet",
-		Why:   "It reads the manifests folder and starts the four static pods, etcd with the new directory among them.",
+		Why:   "It reads the manifests folder and starts the static pods that don't run: " + enumerate(started) + ", etcd with the new directory.",
 		Commands: t.on(func(controlplane.Member) plan.Command {
 			return plan.Command{Argv: []string{"systemctl", "start", "kubelet"}}
 		}),
-		Expect: "Within a few seconds `crictl ps` lists the four components again, each a few seconds old.",
+		Expect: "Within a few seconds `crictl ps` lists " + enumerate(started) + " again, a few seconds old.",
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
 				return controlplane.StartKubelet(ctx, m.Node)
@@ -255,9 +301,13 @@ func startKubeletStep(t Target) plan.Step {
 // readyPoll is how often a component is asked whether it is ready.
 const readyPoll = 50 * time.Millisecond
 
-// waitSteps wait for the four components, in the order in which they depend on each other.
-func waitSteps(t Target) []plan.Step {
+// waitSteps wait for the four components, in the order in which they depend on each other: whether they begin anew or have to get on with an etcd that did.
+func waitSteps(t Target, sc scope) []plan.Step {
 	wait := func(component, why, expect string, command func(m controlplane.Member) []string) plan.Step {
+		if component != controlplane.Etcd && !sc.renews(component) {
+			why = "Nobody restarts it here: it has to get on with the restored etcd as it is. " + why
+			expect = "`ok`; before it maybe some lines that say that it isn't ready."
+		}
 		return plan.Step{
 			Name:     "wait-" + component,
 			Phase:    plan.Recover,
@@ -294,25 +344,31 @@ func waitSteps(t Target) []plan.Step {
 	}
 }
 
-// releaseStep removes the leader election Leases that came back with the snapshot.
-func releaseStep(t Target) plan.Step {
-	elected := []string{controlplane.ControllerManager, controlplane.Scheduler}
-	return plan.Step{
+// releaseStep removes the leader election Leases that came back with the snapshot, of those components that begin anew: one that lives on still is its
+// Lease's holder. There is nothing to do, and no step, when both live on.
+func releaseStep(t Target, sc scope) []plan.Step {
+	elected := sc.elected()
+	if len(elected) == 0 {
+		return nil
+	}
+	return []plan.Step{{
 		Name:  "release-leases",
 		Phase: plan.Recover,
 		Title: "Remove the leader election Leases that were restored",
 		Why: "Only one controller manager and one scheduler act at a time: the one that holds a Lease. The snapshot brought back Leases of holders that are gone. The new " +
 			"ones would wait until those run out, 15 seconds by default, and meanwhile no pod would get a node and no Service would learn where its pods are now.",
 		Commands: []plan.Command{{On: t.Members[0].Name, Argv: append([]string{"kubectl", "-n", "kube-system", "delete", "lease", "--ignore-not-found"}, elected...)}},
-		Expect:   "`deleted`, twice; a moment later both are there again, with new holders.",
-		Do:       func(ctx context.Context) error { return t.Release(ctx, elected...) },
-	}
+		Expect: "`deleted`" + verb(elected, "; a moment later it is there again, with a new holder.",
+			", twice; a moment later both are there again, with new holders."),
+		Do: func(ctx context.Context) error { return t.Release(ctx, elected...) },
+	}}
 }
 
 // renewProxyStep ends kube-proxy on the control planes, where kubelet starts it anew at once. On other nodes it comes back by itself: kubelet was
 // not restarted there, and would let a container that ends again and again wait longer each time.
 func renewProxyStep(t Target) plan.Step {
-	const name = "^kube-proxy$"
+	const patience = 2 * time.Second
+	names := []string{"kube-proxy"}
 	return plan.Step{
 		Name:  "renew-kube-proxy",
 		Phase: plan.Recover,
@@ -321,17 +377,12 @@ func renewProxyStep(t Target) plan.Step {
 			"intervals, up to half a minute and more, and until it asks next its rules lead to addresses that the pods had before. Started anew it asks at once; the rules stay in " +
 			"force meanwhile.",
 		Commands: t.on(func(controlplane.Member) plan.Command {
-			return plan.Command{Argv: []string{"crictl", "ps", "-q", "--name", name}, PipeTo: []string{"xargs", "-r", "crictl", "stop", "--timeout", "2"}}
+			return plan.Command{Argv: listArgv(names), PipeTo: stopArgv(patience)}
 		}),
 		Expect: "A moment later `crictl ps --name kube-proxy` shows a container that is a few seconds old.",
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				ids, err := cluster.Run(ctx, m.Node, "crictl", "ps", "-q", "--name", name)
-				if err != nil || ids == "" { // not every cluster has one
-					return err
-				}
-				_, err = cluster.Run(ctx, m.Node, append([]string{"crictl", "stop", "--timeout", "2"}, strings.Fields(ids)...)...)
-				return err
+				return stopContainers(ctx, m.Node, names, patience)
 			})
 		},
 	}
@@ -343,18 +394,22 @@ func renewProxyStep(t Target) plan.Step {
 // The old data directory itself is put back only when nothing better can be had. Clients may have seen revisions of the recovery that
 // failed, which the old etcd has yet to reach, and would wait for them: kube-proxy, for one, would not learn of new Services. So the old
 // directory is restored like a snapshot, with the revision raised above all that was ever handed out, and stays as it is.
-func rollback(t Target) []plan.Step {
+//
+// back are further steps that a procedure needs to have undone before kubelet starts again. It may have been interrupted at any moment, so they must do whatever is
+// left to do; they are tried even though others failed.
+func rollback(t Target, back ...plan.Step) []plan.Step {
 	restored := false
-	steps := []plan.Step{
-		stopKubeletStep(t),
-		stopControlPlaneStep(t),
-		restoreOldStep(t, &restored),
-		swapBackStep(t, &restored),
-		startKubeletStep(t),
+	swap, start := swapBackStep(t, &restored), startKubeletStep(t, everything())
+	swap.Always, start.Always = true, true
+	steps := []plan.Step{stopKubeletStep(t), stopControlPlaneStep(t, everything()), restoreOldStep(t, &restored), swap}
+	for _, s := range back {
+		s.Always = true
+		steps = append(steps, s)
 	}
-	steps[3].Always, steps[4].Always = true, true
-	waits := waitSteps(t)
-	steps = append(steps, waits[0], waits[1], releaseStep(t), renewProxyStep(t), waits[2], waits[3])
+	waits := waitSteps(t, everything())
+	steps = append(steps, start, waits[0], waits[1])
+	steps = append(steps, releaseStep(t, everything())...)
+	steps = append(steps, renewProxyStep(t), waits[2], waits[3])
 	for i := range steps {
 		steps[i].Name = "rollback-" + steps[i].Name
 		steps[i].Phase = plan.Rollback

@@ -36,6 +36,8 @@ type Job struct {
 	Worker etcd.Worker
 	// BumpRevision overrides the procedure's choice; see stage.Options.
 	BumpRevision *uint64
+	// KeepRunning and Renew vary what the procedure begins anew; see procedure.Procedure.Check.
+	KeepRunning, Renew []string
 	// WorkloadImage overrides the workload's image.
 	WorkloadImage string
 	// LateWrites is how many objects are made between the snapshot and the break, to be lost; see stage.Stage.LateWrites.
@@ -115,9 +117,9 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 
 // plan sets the stage and joins scenario and procedure on it. Nothing is touched. The transcript is what the run has reported so far.
 func (j Job) plan(ctx context.Context, dir string, transcript func() ([]byte, error)) (plan.Plan, error) {
-	s, err := stage.Set(ctx, j.Cluster, j.Procedure, stage.Options{
-		RunID: j.ID, Dir: dir, Worker: j.Worker, BumpRevision: j.BumpRevision, Image: j.WorkloadImage, LateWrites: j.LateWrites, Transcript: transcript,
-	})
+	options := j.options()
+	options.Dir, options.Transcript = dir, transcript
+	s, err := stage.Set(ctx, j.Cluster, j.Procedure, options)
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -126,10 +128,18 @@ func (j Job) plan(ctx context.Context, dir string, transcript func() ([]byte, er
 			j.Cluster.Name(), len(s.Target.Members))
 	}
 	p := scenarios.Plan(j.Scenario, j.Procedure, s)
+	p.Variant.SettleSeconds = j.Settle.Seconds()
 	if j.Alter != nil {
 		p = j.Alter(p, s)
 	}
 	return p, nil
+}
+
+// options are those of the stage that are known before there is one.
+func (j Job) options() stage.Options {
+	return stage.Options{
+		RunID: j.ID, Worker: j.Worker, BumpRevision: j.BumpRevision, KeepRunning: j.KeepRunning, Renew: j.Renew, Image: j.WorkloadImage, LateWrites: j.LateWrites,
+	}
 }
 
 // CouldNotBegin tells everybody of a run that could not begin for the reason given, and returns its report: broken, or interrupted if
@@ -140,8 +150,10 @@ func (j Job) CouldNotBegin(ctx context.Context, began time.Time, c plan.ClusterI
 	if ctx.Err() != nil {
 		verdict = plan.VerdictInterrupted
 	}
+	p := plan.Plan{Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry, Variant: j.options().Variant(j.Procedure), Cluster: c}
+	p.Variant.SettleSeconds = j.Settle.Seconds()
 	for _, o := range append([]plan.Observer{&b}, j.Observers...) {
-		o.Observe(plan.RunStarted{At: began, ID: j.ID, Plan: plan.Plan{Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry, Cluster: c}})
+		o.Observe(plan.RunStarted{At: began, ID: j.ID, Plan: p})
 		o.Observe(plan.RunFinished{At: time.Now(), Verdict: verdict, Reason: err.Error(), Elapsed: time.Since(began)})
 	}
 	return b.Run()

@@ -31,6 +31,8 @@ type Options struct {
 	Worker etcd.Worker
 	// BumpRevision overrides the procedure's choice: nil leaves it, 0 restores without raising the revision.
 	BumpRevision *uint64
+	// KeepRunning and Renew vary what the procedure begins anew; see procedure.Procedure.Check.
+	KeepRunning, Renew []string
 	// Image overrides the workload's image.
 	Image string
 	// LateWrites is how many objects are made between the snapshot and the break; see Stage.LateWrites.
@@ -82,6 +84,9 @@ const (
 
 // Set finds out everything about a cluster that a scenario needs, and touches nothing.
 func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Options) (*Stage, error) {
+	if err := p.Check(o.KeepRunning, o.Renew); err != nil {
+		return nil, err
+	}
 	members, err := controlplane.Members(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: reading the etcd manifests: %w", c.Name(), err)
@@ -174,9 +179,11 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		StateDir:     nodeDir,
 		NodeSnapshot: nodeDir + "/snapshot.db",
 		Token:        "drill-" + s.opt.RunID,
-		BumpRevision: s.bump(p),
+		BumpRevision: s.opt.bump(p),
+		KeepRunning:  s.opt.KeepRunning,
+		Renew:        s.opt.Renew,
 		RollbackDir:  nodeDir + "/etcd-rolled-back",
-		RollbackBump: s.bump(p) + DefaultBump,
+		RollbackBump: s.opt.bump(p) + DefaultBump,
 		RestoreOld:   s.restoreOld,
 		Restore:      s.restore,
 		Release:      s.release,
@@ -185,10 +192,15 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 	s.Subject.NodeSnapshot = s.Target.NodeSnapshot
 }
 
-func (s *Stage) bump(p procedure.Procedure) uint64 {
+// Variant says in which way the procedure is carried out with these options.
+func (o Options) Variant(p procedure.Procedure) plan.Variant {
+	return p.Variant(o.bump(p), o.KeepRunning, o.Renew)
+}
+
+func (o Options) bump(p procedure.Procedure) uint64 {
 	switch {
-	case s.opt.BumpRevision != nil:
-		return *s.opt.BumpRevision
+	case o.BumpRevision != nil:
+		return *o.BumpRevision
 	case p.Bump:
 		return DefaultBump
 	default:

@@ -1,0 +1,249 @@
+package procedure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// ManifestMove is the way of the documentation: stop all API servers, exchange etcd's data, restart them, and restart what held a memory of them too
+// (https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/#restoring-an-etcd-cluster). With kubeadm a static pod is stopped by moving its
+// manifest out of the manifests folder, and started by moving it back. kubelet runs all the while and does the work, in its own time; it is restarted at the end.
+//
+// A static pod that is to live on keeps its manifest in place; a kubelet that is to live on is not restarted.
+func ManifestMove() Procedure {
+	byItself := Components()
+	return Procedure{
+		Entry: plan.Entry{
+			Name:    "manifest-move",
+			Summary: "the documented way: move the manifests out, wait until kubelet has ended the pods, move them back with etcd on the restored directory, restart kubelet",
+		},
+		Bump:   true,
+		Renews: byItself,
+		Build: func(t Target) Recovery {
+			sc := t.scope(byItself)
+			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
+			steps := slices.Concat(
+				[]plan.Step{restoreStep(t), prepareMoveStep(t), noteLastStep(t)},
+				moveSteps(t, sc.pods()), // first who talks to etcd, so that it can end in peace
+				moveSteps(t, []string{controlplane.Etcd}),
+				[]plan.Step{returnEtcdStep(t), waits[0]},
+				returnSteps(t, sc.pods()),
+				waits[1:],
+				restartKubeletSteps(t, sc),
+			)
+			beginOutage(steps, "move-")
+			return Recovery{Steps: steps, Rollback: rollback(t, returnAllStep(t)), Variant: t.variant(sc)}
+		},
+	}
+}
+
+// beginOutage marks the first step whose name has the prefix as the one that takes the control plane away.
+func beginOutage(steps []plan.Step, prefix string) {
+	i := slices.IndexFunc(steps, func(s plan.Step) bool { return strings.HasPrefix(s.Name, prefix) })
+	steps[i].Outage = true
+}
+
+// moved is the folder into which manifests are moved: on the same file system as the manifests folder, so that each moves by one rename, outside of it,
+// because kubelet runs whatever it finds there, and the run's own, so that nobody else's files are in it.
+func (t Target) moved() string { return "/etc/kubernetes/manifests-moved-by-" + path.Base(t.StateDir) }
+
+func (t Target) makeMovedArgv() []string { return []string{"mkdir", "-p", "-m", "0700", t.moved()} }
+
+// prepareMoveStep is patchStep, and makes the folder.
+func prepareMoveStep(t Target) plan.Step {
+	s := patchStep(t)
+	s.Title = "Prepare an etcd manifest that uses the new data directory, and a folder to move manifests to"
+	s.Why += " So will the manifests be that are moved away: into a folder beside it, on the same file system, where a move is one rename."
+	s.Commands = append(s.Commands, t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: t.makeMovedArgv()} })...)
+	s.Do = func(ctx context.Context) error {
+		if err := t.patch(ctx); err != nil {
+			return err
+		}
+		return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+			_, err := cluster.Run(ctx, m.Node, t.makeMovedArgv()...)
+			return err
+		})
+	}
+	return s
+}
+
+// moveArgv moves the components' manifests away. What an earlier attempt left in the folder is renamed and not overwritten.
+func (t Target) moveArgv(components []string) []string {
+	return append([]string{"mv", "--backup=numbered", "-t", t.moved()}, files(controlplane.ManifestDir, components)...)
+}
+
+func files(dir string, components []string) []string {
+	var out []string
+	for _, c := range components {
+		out = append(out, dir+"/"+c+".yaml")
+	}
+	return out
+}
+
+// moveSteps move the components' manifests away and wait until the pods have ended; nothing where there are no components.
+func moveSteps(t Target, components []string) []plan.Step {
+	if len(components) == 0 {
+		return nil
+	}
+	what, which := "control-plane", enumerate(components)
+	why := "kubelet ends a static pod whose manifest is gone. The API server is stopped before etcd, as the documentation has it: it holds a cache of etcd, and it would go on writing. " +
+		"Controller manager and scheduler hold caches of the API server. A manifest is moved and not deleted: it is needed again."
+	if slices.Contains(components, controlplane.Etcd) {
+		what, why = controlplane.Etcd, "On every control plane etcd must have ended before any of them starts on restored data: old and new members would not agree on what happened."
+	} else if !slices.Contains(components, controlplane.APIServer) {
+		why = "kubelet ends a static pod whose manifest is gone. What holds a cache of the API server is to begin anew. A manifest is moved and not deleted: it is needed again."
+	}
+	each := func(do func(context.Context, controlplane.Member) error) func(context.Context) error {
+		return func(ctx context.Context) error { return controlplane.Each(ctx, t.Members, do) }
+	}
+	return []plan.Step{
+		{
+			Name:     "move-" + what + "-away",
+			Phase:    plan.Recover,
+			Title:    "Move the " + verb(components, "manifest", "manifests") + " of " + which + " away",
+			Why:      why,
+			Commands: t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: t.moveArgv(components)} }),
+			Expect:   "`ls " + controlplane.ManifestDir + "` no longer lists " + verb(components, "it.", "them."),
+			Do: each(func(ctx context.Context, m controlplane.Member) error {
+				_, err := cluster.Run(ctx, m.Node, t.moveArgv(components)...)
+				return err
+			}),
+		},
+		{
+			Name:  "wait-" + what + "-gone",
+			Phase: plan.Recover,
+			Title: "Wait until kubelet has ended " + which,
+			Why: "A moved file stops nothing by itself: kubelet notices it, and then gives each container time to end. The API can't be asked, so the container runtime is. awk is content when " +
+				"nothing but the heading of the list is left.",
+			Commands: t.on(func(controlplane.Member) plan.Command {
+				return plan.Command{Argv: []string{"crictl", "ps", "--name", anyOf(components)}, PipeTo: []string{"awk", "END { exit NR != 1 }"}, Until: true}
+			}),
+			Expect:  "After a while, at times more than half a minute, the command succeeds.",
+			Timeout: 5 * time.Minute,
+			Do:      each(func(ctx context.Context, m controlplane.Member) error { return waitGone(ctx, m, components) }),
+		},
+	}
+}
+
+// waitGone polls the node's container runtime until it runs no container of the components.
+func waitGone(ctx context.Context, m controlplane.Member, components []string) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	last := "nothing"
+	for {
+		found, err := controlplane.Containers(ctx, m.Node, false)
+		found = slices.DeleteFunc(found, func(c controlplane.Container) bool {
+			return c.PodNamespace != "kube-system" || !slices.Contains(components, c.Name)
+		})
+		switch {
+		case err == nil && len(found) == 0:
+			return nil
+		case ctx.Err() != nil: // a look that was cut short tells less than the one before
+		case err != nil:
+			last = err.Error()
+		default:
+			var names []string
+			for _, c := range found {
+				names = append(names, fmt.Sprintf("%s (container %.13s)", c.Name, c.ID))
+			}
+			last = "still running: " + strings.Join(names, ", ")
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until kubelet has ended %s: %w; last seen: %s; is kubelet running? see `journalctl -u kubelet` there",
+				enumerate(components), context.Cause(ctx), last)
+		case <-tick.C:
+		}
+	}
+}
+
+func returnEtcdStep(t Target) plan.Step {
+	s := swapStep(t)
+	s.Why = "kubelet starts etcd on the restored directory. " + s.Why
+	return s
+}
+
+// returnSteps move the components' manifests back; nothing where there are no components.
+func returnSteps(t Target, components []string) []plan.Step {
+	if len(components) == 0 {
+		return nil
+	}
+	argv := append([]string{"mv", "--no-clobber", "-t", controlplane.ManifestDir}, files(t.moved(), components)...)
+	return []plan.Step{{
+		Name:     "move-back",
+		Phase:    plan.Recover,
+		Title:    "Move the " + verb(components, "manifest", "manifests") + " of " + enumerate(components) + " back",
+		Why:      "They are as they were, and kubelet starts their pods again. Only now, when etcd is ready: an API server that finds no etcd ends, and kubelet waits longer each time before it starts it again.",
+		Commands: t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: argv} }),
+		Expect:   "`ls " + controlplane.ManifestDir + "` lists all four manifests again.",
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				_, err := cluster.Run(ctx, m.Node, argv...)
+				return err
+			})
+		},
+	}}
+}
+
+// returnAllStep moves back, in a rollback, whatever manifests were moved away and are not back: all, some or none. etcd's is left there, since the rollback
+// makes its own of the copy that was kept.
+func returnAllStep(t Target) plan.Step {
+	find := []string{"find", t.moved(), "-maxdepth", "1", "-name", "kube-*.yaml"}
+	return plan.Step{
+		Name:  "move-back",
+		Title: "Move those manifests back that were moved away",
+		Why:   "Some may be back already. The old manifest of etcd stays where it is: a new one has just been put in its place.",
+		Commands: t.on(func(controlplane.Member) plan.Command {
+			return plan.Command{Argv: append(slices.Clone(find), "-exec", "mv", "--no-clobber", "-t", controlplane.ManifestDir, "{}", "+")}
+		}),
+		Expect: "`ls " + controlplane.ManifestDir + "` lists all four manifests again.",
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				found, err := cluster.Run(ctx, m.Node, find...)
+				if err != nil || found == "" {
+					return err
+				}
+				moving := append([]string{"mv", "--no-clobber", "-t", controlplane.ManifestDir}, strings.Fields(found)...)
+				_, err = cluster.Run(ctx, m.Node, moving...)
+				left, errLeft := cluster.Run(ctx, m.Node, find...)
+				if err = errors.Join(err, errLeft); err == nil && left != "" {
+					err = fmt.Errorf("%s: not moved back to %s, because there are files of these names; see which are the right ones",
+						strings.Join(strings.Fields(left), ", "), controlplane.ManifestDir)
+				}
+				return err
+			})
+		},
+	}
+}
+
+// restartKubeletSteps begin kubelet anew where it has been running all the while; nothing where it is to live on.
+func restartKubeletSteps(t Target, sc scope) []plan.Step {
+	if !sc.renews(Kubelet) {
+		return nil
+	}
+	return []plan.Step{{
+		Name:  "restart-kubelet",
+		Phase: plan.Recover,
+		Title: "Restart kubelet",
+		Why: "kubelet remembers what it has seen and reported of each pod, from before the restore: without a restart it may believe that the API server knows what the restore made it forget. " +
+			"The documentation recommends it for that reason. Containers go on running meanwhile.",
+		Commands: t.on(func(controlplane.Member) plan.Command {
+			return plan.Command{Argv: []string{"systemctl", "restart", "kubelet"}}
+		}),
+		Expect: "`systemctl status kubelet` says `active (running)` since a moment ago.",
+		Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+				return errors.Join(controlplane.StopKubelet(ctx, m.Node), controlplane.StartKubelet(ctx, m.Node))
+			})
+		},
+	}}
+}

@@ -1,0 +1,130 @@
+package procedure
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Kubelet is the name of the component that is no pod.
+const Kubelet = "kubelet"
+
+// Components are what a procedure renews or keeps running besides etcd, which it always renews: what holds a memory of what etcd said, in the
+// order in which they depend on each other. etcd's own documentation advises to restart the last three after a restore, and the API servers are to be
+// stopped for it (https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/#restoring-an-etcd-cluster).
+func Components() []string {
+	return []string{controlplane.APIServer, controlplane.ControllerManager, controlplane.Scheduler, Kubelet}
+}
+
+// Check says whether the procedure can be varied so: keep are components that are to live on although it renews them by itself, renew are
+// components that are to begin anew although it leaves them alone by itself. A name that isn't one of Components is an error, and so is a wish that is
+// fulfilled anyway: whoever has it takes the procedure for another one.
+func (p Procedure) Check(keep, renew []string) error {
+	for _, list := range []struct {
+		names []string
+		wish  string
+		// anyway says that the wish is fulfilled without being asked for.
+		anyway func(component string) bool
+		does   string
+	}{
+		{keep, "keep running", func(c string) bool { return !slices.Contains(p.Renews, c) }, "leaves it running"},
+		{renew, "renew", func(c string) bool { return slices.Contains(p.Renews, c) }, "renews it"},
+	} {
+		for i, name := range list.names {
+			switch {
+			case !slices.Contains(Components(), name):
+				return fmt.Errorf("%s: there is no component %q; there are: %s", list.wish, name, strings.Join(Components(), ", "))
+			case slices.Contains(list.names[:i], name):
+				return fmt.Errorf("%s: %s is named twice", list.wish, name)
+			case list.anyway(name):
+				return fmt.Errorf("%s: %s: procedure %s %s anyway", list.wish, name, p.Name, list.does)
+			}
+		}
+	}
+	return nil
+}
+
+// Variant says which components live on and which begin anew when the procedure is varied so; see Procedure.Check.
+func (p Procedure) Variant(bump uint64, keep, renew []string) plan.Variant {
+	t := Target{BumpRevision: bump, KeepRunning: keep, Renew: renew}
+	return t.variant(t.scope(p.Renews))
+}
+
+func (t Target) variant(sc scope) plan.Variant {
+	return plan.Variant{BumpRevision: t.BumpRevision, KeptRunning: sc.kept(), Renewed: sc.renewed}
+}
+
+// scope says which components begin anew, in the order of Components.
+type scope struct{ renewed []string }
+
+// scope of a target for a procedure that renews these components by itself.
+func (t Target) scope(byItself []string) scope {
+	return scope{slices.DeleteFunc(Components(), func(c string) bool {
+		return slices.Contains(t.KeepRunning, c) || !slices.Contains(byItself, c) && !slices.Contains(t.Renew, c)
+	})}
+}
+
+// everything is the scope in which nothing lives on.
+func everything() scope { return scope{Components()} }
+
+func (s scope) renews(component string) bool { return slices.Contains(s.renewed, component) }
+
+// kept are the components that live on.
+func (s scope) kept() []string {
+	return slices.DeleteFunc(Components(), s.renews)
+}
+
+// pods are the renewed ones that are static pods, as kubelet is not.
+func (s scope) pods() []string {
+	return slices.DeleteFunc(slices.Clone(s.renewed), func(c string) bool { return c == Kubelet })
+}
+
+// keptPods are the ones that live on and are static pods.
+func (s scope) keptPods() []string {
+	return slices.DeleteFunc(s.kept(), func(c string) bool { return c == Kubelet })
+}
+
+// elected are the renewed ones of which one at a time acts: the one that holds a Lease of that name.
+func (s scope) elected() []string {
+	return slices.DeleteFunc(s.pods(), func(c string) bool { return c == controlplane.APIServer })
+}
+
+// anyOf is the regular expression that matches these container names and no others.
+func anyOf(names []string) string { return "^" + either(names) + "$" }
+
+// either is the part of a regular expression that matches one of the names.
+func either(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return "(" + strings.Join(names, "|") + ")"
+}
+
+// enumerate joins names as a sentence does: a, b and c.
+func enumerate(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+// alternatives joins names as a sentence does after "no": a, b or c.
+func alternatives(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// verb picks the form of a word that goes with so many names.
+func verb(names []string, one, several string) string {
+	if len(names) == 1 {
+		return one
+	}
+	return several
+}
