@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,7 @@ const (
 	opVerify   op = "verify"
 	opRevision op = "revision"
 	opRestore  op = "restore"
+	opKeys     op = "keys"
 )
 
 // request is what a child reads: one JSON document, and then nothing more until the stream ends, which tells it that nobody
@@ -41,7 +43,7 @@ type request struct {
 	Restore *RestoreOptions `json:"restore,omitempty"`
 }
 
-// answer is what a child prints: one JSON document.
+// answer is what a child prints: one JSON document. Before it, when keys are asked for, come their records; see writeRecord.
 type answer struct {
 	Snapshot *plan.SnapshotInfo `json:"snapshot,omitempty"`
 	Revision int64              `json:"revision,omitempty"`
@@ -78,50 +80,116 @@ const (
 
 // call starts a child, gives it the request, and returns its answer. However the child ends, call returns.
 func (w Worker) call(ctx context.Context, req request) (answer, error) {
-	var none answer
+	cmd, in, log, err := w.prepare(ctx, req)
+	if err != nil {
+		return answer{}, err
+	}
+	out := &tail{max: maxAnswer}
+	cmd.Stdout = out
+	if err := whyEnded(ctx, req.Op, runWith(cmd, in, nil), log); err != nil {
+		return answer{}, err
+	}
+	return decode(req.Op, out.kept)
+}
+
+// stream is like call for a request whose answer comes after records: each is called with every one of them, from this goroutine. An error of each ends the
+// child, and is returned.
+func (w Worker) stream(ctx context.Context, req request, each func(record []byte) error) (answer, error) {
+	childCtx, end := context.WithCancel(ctx)
+	defer end()
+	cmd, in, log, err := w.prepare(childCtx, req)
+	if err != nil {
+		return answer{}, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return answer{}, fmt.Errorf("%w: %w", ErrWorker, err)
+	}
+	// Should somebody hold the other end of the pipe after the child's death, reading ends all the same.
+	defer context.AfterFunc(childCtx, func() { _ = stdout.Close() })()
+	out := bufio.NewReader(stdout)
+	var refused, broken error
+	var rest []byte
+	runErr := runWith(cmd, in, func() {
+		broken = readRecords(out, func(record []byte) error {
+			refused = each(record)
+			return refused
+		})
+		if broken == nil {
+			rest, broken = io.ReadAll(io.LimitReader(out, maxAnswer))
+		}
+		if broken != nil && !ended(broken) {
+			end() // nobody reads on
+		}
+	})
+	if refused != nil {
+		return answer{}, refused
+	}
+	if ctx.Err() == nil && broken != nil && !ended(broken) {
+		return answer{}, fmt.Errorf("%w: %s printed something else than records: %w", ErrWorker, req.Op, broken)
+	}
+	if err := whyEnded(ctx, req.Op, runErr, log); err != nil {
+		return answer{}, err
+	}
+	if broken != nil {
+		return answer{}, fmt.Errorf("%w: %s ended before its answer: %w", ErrWorker, req.Op, broken)
+	}
+	return decode(req.Op, rest)
+}
+
+// ended says whether an error of reading is only that the other side has come to its end.
+func ended(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+
+// prepare returns the command of a child, the request as it is to be written to it, and where its log goes.
+func (w Worker) prepare(ctx context.Context, req request) (cmd *exec.Cmd, in []byte, log *tail, err error) {
 	if len(w.Command) == 0 {
-		return none, fmt.Errorf("%w: no command is configured to start it", ErrWorker)
+		return nil, nil, nil, fmt.Errorf("%w: no command is configured to start it", ErrWorker)
 	}
 	if err := ctx.Err(); err != nil {
-		return none, err
+		return nil, nil, nil, err
 	}
-	in, err := json.Marshal(req)
-	if err != nil {
-		return none, fmt.Errorf("%w: encode request: %w", ErrWorker, err)
+	if in, err = json.Marshal(req); err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: encode request: %w", ErrWorker, err)
 	}
-	out, log := &tail{max: maxAnswer}, &tail{max: maxLog}
-	cmd := exec.CommandContext(ctx, w.Command[0], w.Command[1:]...)
-	cmd.Stdout, cmd.Stderr = out, log
-	cmd.WaitDelay = workerGrace
+	cmd, log = exec.CommandContext(ctx, w.Command[0], w.Command[1:]...), &tail{max: maxLog}
+	cmd.Stderr, cmd.WaitDelay = log, workerGrace
 	ownGroup(cmd)
-	runErr := runWith(cmd, in)
-	if ctx.Err() != nil {
-		return none, fmt.Errorf("%s was stopped: %w", req.Op, ctx.Err())
-	}
-	if runErr != nil && log.saysWhyGoDied() {
-		return none, fmt.Errorf("%w: reading it made %s die; %s; its last lines:\n%s", ErrDamaged, req.Op, takeAnother, log.lastLines(crashLines))
-	}
+	return cmd, in, log, nil
+}
+
+// whyEnded turns the end of a child into an error, unless it ended as it should.
+func whyEnded(ctx context.Context, what op, runErr error, log *tail) error {
 	var exit *exec.ExitError
-	if errors.As(runErr, &exit) {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s was stopped: %w", what, ctx.Err())
+	case runErr == nil:
+		return nil
+	case log.saysWhyGoDied():
+		return fmt.Errorf("%w: reading it made %s die; %s; its last lines:\n%s", ErrDamaged, what, takeAnother, log.lastLines(crashLines))
+	case errors.As(runErr, &exit):
 		// The kernel ends processes like this when memory runs out, so the snapshot need not be the reason.
-		return none, fmt.Errorf("%w: %s ended with %w and without an answer; its last lines:\n%s", ErrWorker, req.Op, exit, log.lastLines(crashLines))
+		return fmt.Errorf("%w: %s ended with %w and without an answer; its last lines:\n%s", ErrWorker, what, exit, log.lastLines(crashLines))
+	default:
+		return fmt.Errorf("%w: %w", ErrWorker, runErr)
 	}
-	if runErr != nil {
-		return none, fmt.Errorf("%w: %w", ErrWorker, runErr)
-	}
+}
+
+// decode reads an answer.
+func decode(what op, out []byte) (answer, error) {
 	var a answer
-	if err := json.Unmarshal(out.kept, &a); err != nil {
-		return none, fmt.Errorf("%w: %s printed no answer that could be read (%w): %s", ErrWorker, req.Op, err, out.lastLines(1))
+	if err := json.Unmarshal(out, &a); err != nil {
+		return answer{}, fmt.Errorf("%w: %s printed no answer that could be read (%w): %s", ErrWorker, what, err, (&tail{kept: out}).lastLines(1))
 	}
 	if a.Error == "" {
 		return a, nil
 	}
-	return none, &told{text: a.Error, kind: kinds()[a.Kind]}
+	return answer{}, &told{text: a.Error, kind: kinds()[a.Kind]}
 }
 
 // runWith runs cmd with in as the first thing on its standard input, which it keeps open until cmd has ended: should this
-// process die, the child sees the end of it.
-func runWith(cmd *exec.Cmd, in []byte) error {
+// process die, the child sees the end of it. read, where given, reads what cmd prints to its pipe, which is gone once cmd has ended.
+func runWith(cmd *exec.Cmd, in []byte, read func()) error {
 	stdin, err := cmd.StdinPipe() // Wait closes it
 	if err != nil {
 		return err
@@ -130,6 +198,9 @@ func runWith(cmd *exec.Cmd, in []byte) error {
 		return err
 	}
 	_, writeErr := stdin.Write(in)
+	if read != nil {
+		read()
+	}
 	if err := cmd.Wait(); err != nil {
 		return err // why it did not read the request as well
 	}
@@ -200,7 +271,7 @@ func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		orphaned <- err
 	}()
 	answered := make(chan answer, 1)
-	go func() { answered <- req.do(ctx) }()
+	go func() { answered <- req.do(ctx, stdout) }()
 	select {
 	case a := <-answered:
 		if err := json.NewEncoder(stdout).Encode(a); err != nil {
@@ -212,8 +283,8 @@ func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	}
 }
 
-// do does what is asked for.
-func (r request) do(ctx context.Context) (a answer) {
+// do does what is asked for. Records go to stdout, before the answer.
+func (r request) do(ctx context.Context, stdout io.Writer) (a answer) {
 	var err error
 	switch {
 	case r.Op == opVerify:
@@ -227,6 +298,10 @@ func (r request) do(ctx context.Context) (a answer) {
 		lg := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()),
 			zapcore.Lock(os.Stderr), zap.WarnLevel))
 		err = restoreHere(ctx, lg, *r.Restore)
+	case r.Op == opKeys:
+		records := bufio.NewWriter(stdout)
+		a.Revision, err = keysHere(ctx, r.Path, func(record []byte) error { return writeRecord(records, record) })
+		err = errors.Join(err, endOfRecords(records), records.Flush())
 	default:
 		err = fmt.Errorf("%w: unknown request %q", ErrWorker, r.Op)
 	}
