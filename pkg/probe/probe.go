@@ -6,7 +6,9 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,8 +17,11 @@ import (
 type Target struct {
 	// Name is the kind of service that the question is about, for example "etcd".
 	Name string
-	// Try asks once. nil means that the service was there. It must return when ctx ends.
-	Try func(ctx context.Context) error
+	// Try asks once. A nil error means that the service was there. The revision is etcd's as far as the answer tells, 0 where it doesn't: of a
+	// write, the revision that it became. It must return when ctx ends, and is never called twice at once.
+	Try func(ctx context.Context) (revision int64, err error)
+	// Close, where set, lets go of what the target holds open. It is called once, after the last Try.
+	Close func()
 }
 
 // Sample is one answer.
@@ -25,7 +30,9 @@ type Sample struct {
 	Began time.Time
 	// Took is how long the answer took.
 	Took time.Duration
-	// Err says why there was none; nil means that the service was there.
+	// Revision is etcd's as far as the answer told; 0 where it didn't, and where there was none.
+	Revision int64
+	// Err says why there was none; nil means that the service was there. Samples of a target share errors of the same text.
 	Err error
 }
 
@@ -82,10 +89,25 @@ func (s Series) FirstGood(from time.Time) time.Time {
 	return time.Time{}
 }
 
+// LastLost returns when the last write before the moment given was acknowledged that a snapshot of that revision doesn't hold; the zero
+// time when there was none.
+func (s Series) LastLost(revision int64, before time.Time) time.Time {
+	var last time.Time
+	for _, x := range s {
+		if x.Err == nil && x.Revision > revision && x.Ended().Before(before) {
+			last = x.Ended()
+		}
+	}
+	return last
+}
+
 // Probe asks its questions in the background until it is stopped.
 type Probe struct {
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	cancel             context.CancelFunc
+	wg                 sync.WaitGroup
+	began              time.Time
+	interval, patience time.Duration
+	names              []string
 
 	mu     sync.Mutex
 	series map[string]Series
@@ -95,21 +117,27 @@ type Probe struct {
 // The probe ends with ctx or with Stop, whichever comes first.
 func Start(ctx context.Context, interval, patience time.Duration, targets ...Target) *Probe {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &Probe{cancel: cancel, series: map[string]Series{}}
+	p := &Probe{cancel: cancel, began: time.Now(), interval: interval, patience: patience, series: map[string]Series{}}
 	for _, t := range targets {
-		p.wg.Go(func() { p.ask(ctx, interval, patience, t) })
+		p.names = append(p.names, t.Name)
+		p.wg.Go(func() { p.ask(ctx, t) })
 	}
 	return p
 }
 
-func (p *Probe) ask(ctx context.Context, interval, patience time.Duration, t Target) {
-	tick := time.NewTicker(interval)
+func (p *Probe) ask(ctx context.Context, t Target) {
+	if t.Close != nil {
+		defer t.Close()
+	}
+	tick := time.NewTicker(p.interval)
 	defer tick.Stop()
+	late, known := fmt.Errorf("no answer from %s within %s", t.Name, p.patience), texts{}
 	for {
-		s := try(ctx, patience, t)
+		s := try(ctx, p.patience, t, late)
 		if ctx.Err() != nil {
 			return // a question cut off by the end of the probe says nothing
 		}
+		s.Err = known.share(s.Err)
 		p.mu.Lock()
 		p.series[t.Name] = append(p.series[t.Name], s)
 		p.mu.Unlock()
@@ -121,20 +149,52 @@ func (p *Probe) ask(ctx context.Context, interval, patience time.Duration, t Tar
 	}
 }
 
-func try(ctx context.Context, patience time.Duration, t Target) (s Sample) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer from %s within %s", t.Name, patience))
+// try asks once. An error that only says that time was over becomes late.
+func try(ctx context.Context, patience time.Duration, t Target, late error) (s Sample) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s.Began = time.Now()
-	s.Err = t.Try(ctx)
+	s.Revision, s.Err = t.Try(ctx)
 	s.Took = time.Since(s.Began)
+	if s.Err != nil {
+		s.Revision = 0
+		if ctx.Err() != nil {
+			s.Err = late
+		}
+	}
 	return s
 }
 
-// Series returns a copy of what has been answered so far about the target of that name.
+// texts are the errors of one target by what they say. An outage yields thousands of errors and few texts.
+type texts map[string]error
+
+// maxTexts is how many different errors of one target are kept. More come only from a service that never says the same twice.
+const maxTexts = 100
+
+// errUnlike stands for every error beyond maxTexts.
+var errUnlike = errors.New("another error, unlike all before it")
+
+// share returns the first error that said the same.
+func (t texts) share(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if known, ok := t[text]; ok {
+		return known
+	}
+	if len(t) == maxTexts {
+		return errUnlike
+	}
+	t[text] = err
+	return err
+}
+
+// Series returns what has been answered so far about the target of that name. It must not be changed.
 func (p *Probe) Series(name string) Series {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append(Series(nil), p.series[name]...)
+	return slices.Clip(p.series[name]) // samples are only ever added
 }
 
 // Wait returns once the target of that name has answered well since the moment given, or when ctx ends, with the last answer seen.

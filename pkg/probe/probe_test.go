@@ -3,6 +3,8 @@ package probe_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -68,14 +70,85 @@ func TestLastAndFirstGood(t *testing.T) {
 	}
 }
 
+// TestLastLost: the last write before the break that the snapshot doesn't hold, whatever came later.
+func TestLastLost(t *testing.T) {
+	t0 := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := series(t0, "...x..")
+	for i := range s {
+		if s[i].Err == nil {
+			s[i].Revision = 100 + int64(i)
+		}
+	}
+	for name, c := range map[string]struct {
+		revision int64
+		before   float64
+		want     float64
+	}{
+		"all until the break are lost":                  {99, 2.5, 2.1},
+		"a failed write is none":                        {99, 4, 2.1},
+		"one that was acknowledged later doesn't count": {101, 2.05, 0},
+		"the snapshot holds all":                        {102, 4, 0},
+		"the snapshot holds all but the last":           {102, 9, 5.1},
+	} {
+		want := time.Time{}
+		if c.want > 0 {
+			want = t0.Add(time.Duration(c.want * float64(time.Second)))
+		}
+		if got := s.LastLost(c.revision, t0.Add(time.Duration(c.before*float64(time.Second)))); !got.Equal(want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestSlowAnswersCountAsNone: patience bounds a question, and the error says so in place of what the end of the context made of it.
+func TestSlowAnswersCountAsNone(t *testing.T) {
+	p := probe.Start(t.Context(), time.Millisecond, 5*time.Millisecond, probe.Target{Name: "thing", Try: func(ctx context.Context) (int64, error) {
+		<-ctx.Done()
+		return 7, ctx.Err()
+	}})
+	for len(p.Series("thing")) < 2 && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	p.Stop()
+	for _, x := range p.Series("thing") {
+		if x.Err == nil || x.Err.Error() != "no answer from thing within 5ms" || x.Revision != 0 {
+			t.Fatalf("got %+v", x)
+		}
+	}
+}
+
+// TestErrorsAreShared: a long outage costs memory for its samples, not for as many texts.
+func TestErrorsAreShared(t *testing.T) {
+	var n atomic.Int64
+	p := probe.Start(t.Context(), time.Microsecond, time.Second,
+		probe.Target{Name: "thing", Try: func(context.Context) (int64, error) { return 0, fmt.Errorf("gone, %d", n.Add(1)%3) }},
+		probe.Target{Name: "chatty", Try: func(context.Context) (int64, error) { return 0, fmt.Errorf("gone, %d", n.Add(1)) }})
+	for len(p.Series("thing")) < 300 || len(p.Series("chatty")) < 300 {
+		if t.Context().Err() != nil {
+			t.Fatal("it was not asked often enough")
+		}
+		runtime.Gosched()
+	}
+	p.Stop()
+	for name, most := range map[string]int{"thing": 3, "chatty": 101} {
+		different := map[error]bool{}
+		for _, x := range p.Series(name) {
+			different[x.Err] = true
+		}
+		if len(different) > most {
+			t.Errorf("%s: %d samples hold %d different errors, want at most %d", name, len(p.Series(name)), len(different), most)
+		}
+	}
+}
+
 func TestProbeSeesAnOutage(t *testing.T) {
 	var up atomic.Bool
 	up.Store(true)
-	p := probe.Start(t.Context(), time.Millisecond, time.Second, probe.Target{Name: "thing", Try: func(context.Context) error {
+	p := probe.Start(t.Context(), time.Millisecond, time.Second, probe.Target{Name: "thing", Try: func(context.Context) (int64, error) {
 		if up.Load() {
-			return nil
+			return 0, nil
 		}
-		return errGone
+		return 0, errGone
 	}})
 	defer p.Stop()
 	wait(t, p, time.Now())
@@ -111,7 +184,7 @@ func failures(s probe.Series) (out probe.Series) {
 }
 
 func TestWaitSaysWhatWasLastSeen(t *testing.T) {
-	p := probe.Start(t.Context(), time.Millisecond, time.Second, probe.Target{Name: "thing", Try: func(context.Context) error { return errGone }})
+	p := probe.Start(t.Context(), time.Millisecond, time.Second, probe.Target{Name: "thing", Try: func(context.Context) (int64, error) { return 0, errGone }})
 	defer p.Stop()
 	for len(p.Series("thing")) == 0 && t.Context().Err() == nil {
 	}
@@ -124,11 +197,16 @@ func TestWaitSaysWhatWasLastSeen(t *testing.T) {
 }
 
 func TestStopEndsAHangingQuestion(t *testing.T) {
-	p := probe.Start(t.Context(), time.Millisecond, time.Hour, probe.Target{Name: "thing", Try: func(ctx context.Context) error {
+	closed := 0
+	p := probe.Start(t.Context(), time.Millisecond, time.Hour, probe.Target{Name: "thing", Try: func(ctx context.Context) (int64, error) {
 		<-ctx.Done()
-		return ctx.Err()
-	}})
+		return 0, ctx.Err()
+	}, Close: func() { closed++ }})
 	p.Stop()
+	p.Stop()
+	if closed != 1 {
+		t.Errorf("what the target held was let go %d times, want once", closed)
+	}
 	if n := len(p.Series("thing")); n != 0 {
 		t.Errorf("a question that the end of the probe cut off was counted %d times", n)
 	}

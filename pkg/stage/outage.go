@@ -1,17 +1,9 @@
 package stage
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,13 +15,15 @@ import (
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/probe"
+	"github.com/etcd-drill/drill/pkg/proof"
 )
 
 // Names of the probe's questions.
 const (
 	probeEtcd    = "etcd"
 	probeServer  = "apiserver"
-	probeRead    = "read"
+	probeGet     = "get"
+	probeList    = "list"
 	probeWrite   = "write"
 	probeService = "service"
 )
@@ -42,9 +36,6 @@ const (
 
 // probeConfigMapName is what the probe writes to.
 const probeConfigMapName = "drill-probe"
-
-// maxAnswer bounds what the probe reads of an answer, in bytes: more than any of its questions yields.
-const maxAnswer = 4 << 20
 
 // WatchOutage starts the probe. It runs until the plan is closed.
 func (s *Stage) WatchOutage() plan.Step {
@@ -59,6 +50,7 @@ func (s *Stage) WatchOutage() plan.Step {
 }
 
 func (s *Stage) startProbe(ctx context.Context) error {
+	s.Subject.Revisions = &proof.Revisions{}
 	targets, err := s.probeTargets(ctx)
 	if err != nil {
 		return err
@@ -74,6 +66,7 @@ func (s *Stage) startProbe(ctx context.Context) error {
 	return nil
 }
 
+// probeTargets are the questions. Each has a connection of its own, so that none waits for another.
 func (s *Stage) probeTargets(ctx context.Context) ([]probe.Target, error) {
 	raw, err := s.Subject.Cluster.Kubeconfig(ctx)
 	if err != nil {
@@ -83,147 +76,39 @@ func (s *Stage) probeTargets(ctx context.Context) ([]probe.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, err := newAsker(usual)
-	if err != nil {
-		return nil, err
-	}
-	direct, err := newAsker(s.Subject.Servers[0].Config)
-	if err != nil {
-		return nil, err
-	}
-	etcd := asker{client: clientWith(s.endpoint.TLS), base: strings.TrimSuffix(s.endpoint.URL, "/")}
-	return []probe.Target{
-		{Name: probeEtcd, Try: etcd.health},
-		{Name: probeServer, Try: direct.ready},
-		{Name: probeRead, Try: func(ctx context.Context) error { return users.readsWorkload(ctx, s) }},
-		{Name: probeWrite, Try: users.writes},
-		{Name: probeService, Try: s.service.ask},
-	}, nil
-}
-
-// asker asks one server over HTTP.
-type asker struct {
-	client *http.Client
-	base   string
-}
-
-// clientWith makes a client that opens a connection for every request: one that was open when a server died may take long to
-// notice, and the outage would look longer than it was.
-func clientWith(c *tls.Config) *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true, Proxy: nil}}
-}
-
-func newAsker(cfg *rest.Config) (asker, error) {
-	c, err := rest.TLSConfigFor(cfg)
-	if err != nil {
-		return asker{}, err
-	}
-	base, _, err := rest.DefaultServerURL(cfg.Host, "", metav1.Unversioned, c != nil)
-	if err != nil {
-		return asker{}, err
-	}
-	return asker{client: clientWith(c), base: strings.TrimSuffix(base.String(), "/")}, nil
-}
-
-// do sends a request and returns the body of an answer with status 200 or 201.
-func (a asker) do(ctx context.Context, method, path, contentType string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	res, err := a.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	got, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
-		return nil, fmt.Errorf("%s %s: %s: %.200s", method, path, res.Status, got)
-	}
-	return got, nil
-}
-
-// health asks etcd on its client port; the answer needs a linearizable read (etcd's server/etcdserver/api/etcdhttp).
-func (a asker) health(ctx context.Context) error {
-	got, err := a.do(ctx, http.MethodGet, "/health", "", nil)
-	if err != nil {
-		return err
-	}
-	var h struct {
-		Health string `json:"health"`
-		Reason string `json:"reason"`
-	}
-	if err := json.Unmarshal(got, &h); err != nil {
-		return err
-	}
-	if h.Health != "true" {
-		return errors.New("etcd says that it is not healthy: " + h.Reason)
-	}
-	return nil
-}
-
-func (a asker) ready(ctx context.Context) error {
-	_, err := a.do(ctx, http.MethodGet, "/readyz", "", nil)
-	return err
-}
-
-// readsWorkload is good when a quorum LIST shows the workload's Deployment, by UID.
-func (a asker) readsWorkload(ctx context.Context, s *Stage) error {
 	w := s.Subject.Workload
-	got, err := a.do(ctx, http.MethodGet, "/apis/apps/v1/namespaces/"+w.Namespace+"/deployments?labelSelector="+url.QueryEscape(w.Selector()), "", nil)
-	if err != nil {
-		return err
+	uid := deploymentUID(w)
+	if uid == "" {
+		return nil, errors.New("the workload has no Deployment that the probe could look for: the step that records the workload was not carried out")
 	}
-	var list metav1.PartialObjectMetadataList
-	if err := json.Unmarshal(got, &list); err != nil {
-		return err
-	}
-	want := s.deploymentUID()
-	for _, o := range list.Items {
-		if o.UID == want {
-			return nil
+	etcd := keepAsking(strings.TrimSuffix(s.endpoint.URL, "/"), s.endpoint.TLS)
+	targets := []probe.Target{etcd.target(probeEtcd, func(ctx context.Context) (int64, error) { return etcd.healthy(ctx, s.Subject.Revisions) })}
+	for _, q := range []struct {
+		name     string
+		server   *rest.Config
+		question func(context.Context, asker) (int64, error)
+	}{
+		{probeServer, s.Subject.Servers[0].Config, func(ctx context.Context, a asker) (int64, error) { return 0, a.ready(ctx) }},
+		{probeGet, usual, func(ctx context.Context, a asker) (int64, error) { return 0, a.gets(ctx, w, uid) }},
+		{probeList, usual, func(ctx context.Context, a asker) (int64, error) { return 0, a.lists(ctx, w, uid) }},
+		{probeWrite, usual, func(ctx context.Context, a asker) (int64, error) { return a.writes(ctx) }},
+	} {
+		a, err := askServer(q.server)
+		if err != nil {
+			return nil, err
 		}
+		targets = append(targets, a.target(q.name, func(ctx context.Context) (int64, error) { return q.question(ctx, a) }))
 	}
-	return fmt.Errorf("LIST shows %d Deployments and not the one with UID %s", len(list.Items), want)
+	return append(targets, probe.Target{Name: probeService, Try: func(ctx context.Context) (int64, error) { return 0, s.service.ask(ctx) }}), nil
 }
 
-func (s *Stage) deploymentUID() types.UID {
-	for _, o := range s.Subject.Workload.Objects {
-		if o.Resource.Resource == "deployments" {
+func deploymentUID(w proof.Workload) types.UID {
+	for _, o := range w.Objects {
+		if o.Resource.Resource == "deployments" && o.Name == w.Name {
 			return o.UID
 		}
 	}
 	return ""
-}
-
-// writes applies a ConfigMap with a new value, which makes it where it is missing.
-func (a asker) writes(ctx context.Context) error {
-	body := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q},"data":{"at":%q}}`, probeConfigMapName, time.Now().UTC().Format(time.RFC3339Nano))
-	_, err := a.do(ctx, http.MethodPatch, "/api/v1/namespaces/"+workloadNamespace+"/configmaps/"+probeConfigMapName+"?fieldManager="+fieldManager+"&force=true",
-		"application/apply-patch+yaml", body)
-	return err
-}
-
-// serviceAddress is where this machine reaches the workload's Service.
-type serviceAddress struct {
-	host string
-	port int32
-}
-
-func (a serviceAddress) url() string {
-	return "http://" + net.JoinHostPort(a.host, strconv.Itoa(int(a.port))) + "/"
-}
-
-// ask is good when the workload answers over its Service.
-func (a serviceAddress) ask(ctx context.Context) error {
-	_, err := asker{client: clientWith(nil), base: strings.TrimSuffix(a.url(), "/")}.do(ctx, http.MethodGet, "/", "", nil)
-	return err
 }
 
 func (s *Stage) serviceAddress(ctx context.Context) (serviceAddress, error) {
@@ -248,6 +133,8 @@ func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement
 	if s.probe == nil {
 		return m, nil
 	}
+	record := s.probe.Record(marks)
+	m.Probe = &record
 	var problems []error
 	if !marks.OutageBegan.IsZero() {
 		var err error
@@ -269,7 +156,9 @@ func (s *Stage) outage(ctx context.Context, began time.Time) (plan.Outage, error
 		}
 		return nil
 	}
-	o := plan.Outage{EtcdSeconds: back(probeEtcd), ReadSeconds: back(probeRead), WriteSeconds: back(probeWrite), ServiceSeconds: back(probeService)}
+	o := plan.Outage{
+		EtcdSeconds: back(probeEtcd), ReadSeconds: later(back(probeGet), back(probeList)), WriteSeconds: back(probeWrite), ServiceSeconds: back(probeService),
+	}
 	running, err := s.workRunning(ctx)
 	if err != nil {
 		return o, fmt.Errorf("when the workload's containers started: %w", err)
@@ -280,6 +169,18 @@ func (s *Stage) outage(ctx context.Context, began time.Time) (plan.Outage, error
 		return o, fmt.Errorf("how quickly etcd and the API server can start: %w", err)
 	}
 	return o, nil
+}
+
+// later is the larger of two times, and nil when either never came. Reading needs both GET and LIST: after a restore without a raised
+// revision GET shows what etcd has, while LIST says for as long as the watch cache lives that there is nothing (kubernetes/kubernetes#118501).
+func later(a, b *float64) *float64 {
+	if a == nil || b == nil {
+		return nil
+	}
+	if *a > *b {
+		return a
+	}
+	return b
 }
 
 // workBack is when the last container of the workload started; nil unless every pod has one. The node's clock is taken to be this

@@ -1,10 +1,6 @@
 package stage
 
 import (
-	"net/http"
-	"net/http/httptest"
-	"net/url"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,17 +14,6 @@ import (
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
-// answering starts a server that gives one answer to everything, and an asker of it.
-func answering(t *testing.T, status int, body string) asker {
-	t.Helper()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
-	}))
-	t.Cleanup(s.Close)
-	return asker{client: clientWith(nil), base: s.URL}
-}
-
 func withDeployment() *Stage {
 	s := &Stage{}
 	s.Subject.Workload = proof.Workload{Namespace: "default", Name: "nginx", Objects: []proof.Object{
@@ -37,50 +22,6 @@ func withDeployment() *Stage {
 		{Resource: schema.GroupVersionResource{Version: "v1", Resource: "pods"}, Name: "nginx-b", UID: "p2"},
 	}}
 	return s
-}
-
-// TestProbeIsNotFooled: an answer is not enough, it must say the right thing.
-func TestProbeIsNotFooled(t *testing.T) {
-	ctx := t.Context()
-	for name, c := range map[string]struct {
-		err  error
-		want string // "" means that the service counts as there
-	}{
-		"etcd healthy":             {answering(t, 200, `{"health":"true"}`).health(ctx), ""},
-		"etcd says no":             {answering(t, 200, `{"health":"false","reason":"no leader"}`).health(ctx), "no leader"},
-		"etcd unavailable":         {answering(t, 503, `{"health":"false"}`).health(ctx), "503"},
-		"API server ready":         {answering(t, 200, "ok").ready(ctx), ""},
-		"API server not ready":     {answering(t, 500, "etcd failed").ready(ctx), "etcd failed"},
-		"LIST has it":              {answering(t, 200, `{"items":[{"metadata":{"uid":"u1"}}]}`).readsWorkload(ctx, withDeployment()), ""},
-		"LIST is empty":            {answering(t, 200, `{"items":[]}`).readsWorkload(ctx, withDeployment()), "not the one with UID u1"},
-		"LIST has a namesake":      {answering(t, 200, `{"items":[{"metadata":{"uid":"u2"}}]}`).readsWorkload(ctx, withDeployment()), "not the one with UID u1"},
-		"LIST is no JSON":          {answering(t, 200, `<html>`).readsWorkload(ctx, withDeployment()), "invalid character"},
-		"write acknowledged":       {answering(t, 201, "{}").writes(ctx), ""},
-		"write refused":            {answering(t, 409, "conflict").writes(ctx), "409"},
-		"write merely accepted":    {answering(t, 202, "{}").writes(ctx), "202"},
-		"Service answers":          {serviceAt(t, answering(t, 200, "hello")).ask(ctx), ""},
-		"Service without endpoint": {serviceAt(t, answering(t, 503, "")).ask(ctx), "503"},
-	} {
-		switch {
-		case c.want == "" && c.err != nil:
-			t.Errorf("%s: %v", name, c.err)
-		case c.want != "" && (c.err == nil || !strings.Contains(c.err.Error(), c.want)):
-			t.Errorf("%s: got %v, want an error with %q", name, c.err, c.want)
-		}
-	}
-}
-
-func serviceAt(t *testing.T, a asker) serviceAddress {
-	t.Helper()
-	u, err := url.Parse(a.base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.ParseInt(u.Port(), 10, 32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return serviceAddress{host: u.Hostname(), port: int32(port)}
 }
 
 // TestWorkBack: the workload is back with its last pod, and not at all while one is missing.
@@ -97,6 +38,18 @@ func TestWorkBack(t *testing.T) {
 	}
 	if got := s.workBack(map[string]controlplane.Container{"p1": started(-9), "p2": started(-8)}, began); got == nil || *got != 0 {
 		t.Errorf("never stopped: got %v, want 0", got)
+	}
+}
+
+// TestReadingNeedsBoth: what GET shows and LIST doesn't is not back.
+func TestReadingNeedsBoth(t *testing.T) {
+	two, three := 2.0, 3.0
+	for _, c := range []struct{ get, list, want *float64 }{
+		{&two, &three, &three}, {&three, &two, &three}, {nil, &two, nil}, {&two, nil, nil}, {nil, nil, nil},
+	} {
+		if got := later(c.get, c.list); got != c.want {
+			t.Errorf("GET %v, LIST %v: got %v, want %v", c.get, c.list, got, c.want)
+		}
 	}
 }
 
