@@ -38,6 +38,19 @@ type EtcdConfig struct {
 	Flags map[string]string
 }
 
+// Etcdctl is what a person types on the node to ask the member: its own certificate, which kubeadm makes for clients too, and the
+// loopback address where it listens there.
+func (c EtcdConfig) Etcdctl(args ...string) []string {
+	url := c.AdvertiseClientURLs[0]
+	for _, u := range c.ListenClientURLs {
+		if strings.Contains(u, "127.0.0.1") || strings.Contains(u, "[::1]") {
+			url = u
+			break
+		}
+	}
+	return append([]string{"etcdctl", "--endpoints=" + url, "--cacert=" + c.CACert, "--cert=" + c.Cert, "--key=" + c.Key}, args...)
+}
+
 // ParseEtcdManifest reads the manifest of an etcd member as kubeadm writes it. Flags count in both forms, --flag=value and --flag
 // value, from the container's command and args; where a flag isn't given, the environment variable that etcd reads
 // in its stead is used. Errors wrap ErrNotManifest or ErrNotEtcd.

@@ -18,6 +18,7 @@ func commands(s *Subject) map[string][]plan.Command {
 	pipe := func(c plan.Command, to ...string) plan.Command { c.PipeTo = to; return c }
 	until := func(c plan.Command) plan.Command { c.Until = true; return c } // kube-proxy learns of new addresses a moment later
 	fresh := NewWork(w)
+	etcdctl := func(args ...string) plan.Command { return run(s.Members[0].Etcd.Etcdctl(args...)...) }
 	return map[string][]plan.Command{
 		"snapshot-intact": {
 			// The last 32 bytes are the SHA-256 of all bytes before them; the two lines must show the same digits.
@@ -35,6 +36,35 @@ func commands(s *Subject) map[string][]plan.Command {
 		"status-backed": {
 			run("kubectl", "get", "pods", "-l", w.Selector(), "-o", "custom-columns=NAME:.metadata.name,PHASE:.status.phase,CONTAINER:.status.containerStatuses[0].containerID"),
 			run("crictl", "ps", "--no-trunc", "--name", "^"+w.Name+"$"),
+		},
+		"no-phantoms": {
+			pipe(run("crictl", "pods", "--state", "ready", "-o", "json"), "jq", "-r", `.items[].metadata | "\(.uid) \(.namespace)/\(.name)"`),
+			run("kubectl", "get", "pods", "-A", "-o", `custom-columns=UID:.metadata.uid,STATIC:.metadata.annotations.kubernetes\.io/config\.hash,NAMESPACE:.metadata.namespace,NAME:.metadata.name`),
+		},
+		"node-heartbeat": {
+			run("kubectl", "-n", "kube-node-lease", "get", "leases", "-o", "custom-columns=NODE:.metadata.name,RENEWED:.spec.renewTime"),
+			run("date", "--utc", "+%FT%T"),
+		},
+		"revision-forward": {
+			pipe(etcdctl("endpoint", "status", "-w", "json"), "jq", ".[].Status.header.revision"),
+		},
+		"members-agree": {
+			etcdctl("endpoint", "status", "--cluster", "-w", "table"),
+			etcdctl("endpoint", "hashkv", "--cluster", "-w", "table"),
+			etcdctl("alarm", "list"),
+		},
+		"no-drift": {
+			run("ls", "-A", "/etc/kubernetes/manifests"),
+			pipe(run("cat", "/etc/kubernetes/manifests/etcd.yaml"), "grep", "path: /var/lib"),
+			pipe(run("kubectl", "-n", "kube-system", "get", "configmap", "kubeadm-config", "-o", "jsonpath={.data.ClusterConfiguration}"), "grep", "dataDir"),
+		},
+		"ledger-exact": {
+			pipe(etcdctl("get", "/registry/", "--prefix", "--keys-only"), "grep", "-c", "registry"),
+			pipe(run("etcdutl", "snapshot", "status", s.NodeSnapshot, "-w", "json"), "jq", ".totalKey"),
+		},
+		"secrets-safe": {
+			run("stat", "--format=%a %n", s.NodeSnapshot, s.DataDir),
+			{On: on, Argv: []string{"journalctl", "--unit", "kubelet", "--no-pager"}, PipeTo: []string{"grep", "-c", "PRIVATE KEY"}, Fails: true},
 		},
 		"service-answers": {
 			until(pipe(run("kubectl", "get", "service", w.Name, "-o", "jsonpath={.spec.clusterIP}"),

@@ -1,6 +1,7 @@
 package sabotage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,16 +98,22 @@ func StrangerMember() Fault {
 	}
 }
 
-const secondManifest = controlplane.ManifestDir + "/etcd.yaml.bak"
+const secondManifest = controlplane.ManifestDir + "/etcd-before.yaml"
 
-// SecondManifest leaves a backup of etcd's manifest where kubelet takes it for a pod.
+// SecondManifest leaves a backup of etcd's manifest where kubelet takes it for a pod. The pod has a name of its own, so that etcd itself goes on: two
+// static pods of one name are more than kubelet can sort out, and it runs neither.
 func SecondManifest() Fault {
 	return Fault{
-		Entry:  plan.Entry{Name: "second-manifest", Summary: "a backup of etcd's manifest is left in the manifests folder"},
+		Entry:  plan.Entry{Name: "second-manifest", Summary: "a second etcd manifest is left in the manifests folder"},
 		Breaks: []string{"no-drift"},
 		Insert: last("copy-manifest", "Leave a copy of etcd's manifest in the manifests folder", func(ctx context.Context, s *stage.Stage) error {
-			_, err := cluster.Run(ctx, s.Target.Members[0].Node, "cp", "--preserve", controlplane.ManifestDir+"/etcd.yaml", secondManifest)
-			return err
+			n := s.Target.Members[0].Node
+			manifest, err := n.ReadFile(ctx, controlplane.ManifestDir+"/etcd.yaml")
+			if err != nil {
+				return err
+			}
+			second := bytes.Replace(manifest, []byte("\n  name: etcd\n"), []byte("\n  name: etcd-before\n"), 1)
+			return n.WriteFile(ctx, secondManifest, 0o600, bytes.NewReader(second))
 		}),
 		Undo: func(ctx context.Context, s *stage.Stage) error {
 			_, err := cluster.Run(ctx, s.Target.Members[0].Node, "rm", "-f", "--", secondManifest)

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/proof"
@@ -310,18 +309,7 @@ func (s *Stage) readEtcdCommand(ctx context.Context) error {
 }
 
 func (s *Stage) etcdctl(argv ...string) plan.Command {
-	e := s.Target.Members[0].Etcd
-	return s.typed(append([]string{"etcdctl", "--endpoints=" + localURL(e), "--cacert=" + e.CACert, "--cert=" + e.Cert, "--key=" + e.Key}, argv...)...)
-}
-
-// localURL is the client URL for somebody who is on the node: the loopback one where there is one.
-func localURL(e controlplane.EtcdConfig) string {
-	for _, u := range e.ListenClientURLs {
-		if strings.Contains(u, "127.0.0.1") || strings.Contains(u, "[::1]") {
-			return u
-		}
-	}
-	return e.AdvertiseClientURLs[0]
+	return s.typed(s.Target.Members[0].Etcd.Etcdctl(argv...)...)
 }
 
 // EtcdHealth asks etcd whether it is healthy.

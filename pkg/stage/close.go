@@ -12,11 +12,14 @@ import (
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
-// Close stops the probe and, with tidy, removes what the run made on the cluster: by name, since nothing had these names when the run
+// Close stops the probe, closes the watches and, with tidy, removes what the run made on the cluster: by name, since nothing had these names when the run
 // began.
 func (s *Stage) Close(ctx context.Context, tidy bool) error {
 	if s.probe != nil {
 		s.probe.Stop()
+	}
+	if s.Subject.Watchers != nil {
+		s.Subject.Watchers.Close()
 	}
 	if !tidy || !s.vacated {
 		return nil
