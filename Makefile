@@ -10,7 +10,10 @@ ARGS       ?=
 # Where test reports go.
 REPORTS    ?= $(CURDIR)/reports
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
-LABELS     ?=
+LABELS     ?= !soak
+
+# The suite of drills on real clusters; a label filter follows.
+SUITE = go test -tags e2e -count=1 -timeout 80m ./e2e -v -ginkgo.no-color -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.label-filter
 
 NODEIMAGE = go -C hack/nodeimage run . ensure --kubernetes $(KUBERNETES)
 
@@ -43,8 +46,21 @@ e2e: engine build ## Run the tests on real kind clusters
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && export DRILL_NODE_IMAGE="$$image" && \
 	  go test -tags e2e -count=1 -timeout 30m ./pkg/cluster/kind && \
-	  go test -tags e2e -count=1 -timeout 60m ./e2e -v \
-	    -ginkgo.label-filter='$(LABELS)' -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.no-color
+	  $(SUITE) '$(LABELS)'
+
+.PHONY: soak
+soak: engine ## Drill one cluster ten times in a row
+	@mkdir -p '$(REPORTS)'
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) soak
+
+.PHONY: sabotage
+sabotage: engine ## Run the sabotaged drills alone: each fault must be caught by its checks
+	@mkdir -p '$(REPORTS)'
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) sabotage
+
+.PHONY: mutants
+mutants: engine ## Take out one check after the other, and see that unit tests and sabotage notice; takes most of an hour
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" go run ./hack/mutants -sabotage
 
 .PHONY: engine
 engine: ## Make sure that a container engine answers; installs one on Debian and Ubuntu

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -118,6 +119,20 @@ var _ = Describe("deployment-loss", func() {
 				open:   []string{"service-answers", "new-work-runs"},
 			}, func() cluster.Cluster { return c })
 		})
+		It("names what was made after the snapshot, each object and nothing else", Label("loss"), func(ctx SpecContext) {
+			const made = 50
+			r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), LateWrites: made, Cluster: c}).run(ctx)
+			Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+			var want []plan.Object
+			for i := range made {
+				want = append(want, plan.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: "default", Name: fmt.Sprintf("drill-late-%04d", i+1)})
+			}
+			Expect(r.Loss.Objects).To(Equal(want))
+			Expect(r.Loss.Reverted).To(BeEmpty())
+			Expect(r.Loss.Revived).To(ContainElement(plan.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: "nginx"}))
+			Expect(*r.Loss.Revisions).To(BeNumerically(">=", made))
+			Expect(*r.Loss.Seconds).To(BeNumerically(">", 0))
+		}, SpecTimeout(5*time.Minute))
 		Context("with kubelet-stop, typed by hand, after a rollback", Ordered, Label("literal"), func() {
 			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), literal: true, verdict: plan.VerdictPassed},
 				func() cluster.Cluster { return c })
