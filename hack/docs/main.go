@@ -53,7 +53,11 @@ const node = "drill-control-plane"
 
 // pages returns every generated page by its path below docs/.
 func pages() (map[string][]byte, error) {
-	out := map[string][]byte{"reference.md": reference()}
+	checks, err := checksPage()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]byte{"reference.md": reference(), "checks.md": checks}
 	for _, sc := range scenarios.All() {
 		for _, p := range procedure.All() {
 			var b bytes.Buffer

@@ -39,7 +39,7 @@ func noDrift(ctx context.Context, s *Subject) (plan.Finding, error) {
 		if err != nil {
 			return plan.Finding{}, err
 		}
-		wrong := oneEach(m.Name, files)
+		wrong := ManifestConflicts(m.Name, files)
 		d = append(d, wrong...)
 		if len(wrong) == 0 {
 			right = append(right, fmt.Sprintf("%s on %s: %d files, %d pods", controlplane.ManifestDir, m.Name, len(files), len(files)))
@@ -71,8 +71,9 @@ func noDrift(ctx context.Context, s *Subject) (plan.Finding, error) {
 	return plan.Passed(detail, append(right, evidence...)...), nil
 }
 
-// oneEach says what in the manifests folder of a node is no pod, or a pod that another file makes too.
-func oneEach(node string, files []controlplane.ManifestFile) []plan.Difference {
+// ManifestConflicts says what in the manifests folder of a node is no pod, or a pod that another file makes too, or a second etcd. Of two static pods
+// with one name kubelet lets neither be: it ends the one that runs, and the other may not start for minutes.
+func ManifestConflicts(node string, files []controlplane.ManifestFile) []plan.Difference {
 	var d []plan.Difference
 	by := map[string]string{}
 	etcds := 0

@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -11,9 +12,9 @@ import (
 // loss says what the restore gave up: everything that was acknowledged after the snapshot, up to the moment when the control plane was
 // taken down. readable says whether the cluster can be asked what it has now.
 func (s *Stage) loss(ctx context.Context, marks plan.Marks, readable bool) (plan.Loss, error) {
-	var l plan.Loss
-	if last := s.probe.Series(probeWrite).LastGood(marks.OutageBegan); !last.IsZero() {
-		l.Seconds = seconds(max(0, last.Sub(s.Subject.Snapshot.TakenAt)))
+	l := plan.Loss{UntilOutageSeconds: s.lostUntil(marks.OutageBegan)}
+	if !marks.BreakBegan.IsZero() {
+		l.Seconds = s.lostUntil(marks.BreakBegan)
 	}
 	if s.Subject.Before.Revision > 0 {
 		r := max(0, s.Subject.Before.Revision-s.Subject.Snapshot.Revision)
@@ -31,4 +32,13 @@ func (s *Stage) loss(ctx context.Context, marks plan.Marks, readable bool) (plan
 		l.Objects = append(l.Objects, plan.Object{Kind: k.Resource.Resource, Namespace: k.Namespace, Name: k.Name})
 	}
 	return l, nil
+}
+
+// lostUntil is how long after the snapshot the last write was acknowledged, up to a moment, that it doesn't hold: one of a later revision.
+func (s *Stage) lostUntil(moment time.Time) *float64 {
+	last := s.probe.Series(probeWrite).LastLost(s.Subject.Snapshot.Revision, moment)
+	if last.IsZero() {
+		return seconds(0)
+	}
+	return seconds(max(0, last.Sub(s.Subject.Snapshot.TakenAt)))
 }
