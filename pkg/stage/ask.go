@@ -39,7 +39,7 @@ func newAsker(base string, c *tls.Config) asker {
 	return asker{client: &http.Client{Transport: t}, transport: t, base: base}
 }
 
-// keepAsking makes an asker that keeps its connection as long as all goes well: opening one costs a hundred times as much as a question, for
+// keepAsking makes an asker that keeps its connection as long as all goes well: opening one costs some ten times as much as a question, for
 // the client as for the server, since certificates are shown and checked. Where one must be opened again, the TLS session is taken up
 // where the server still knows it.
 //
