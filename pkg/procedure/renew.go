@@ -23,25 +23,35 @@ func Components() []string {
 // components that are to begin anew although it leaves them alone by itself. A name that isn't one of Components is an error, and so is a wish that is
 // fulfilled anyway: whoever has it takes the procedure for another one.
 func (p Procedure) Check(keep, renew []string) error {
-	for _, list := range []struct {
-		names []string
-		wish  string
-		// anyway says that the wish is fulfilled without being asked for.
-		anyway func(component string) bool
-		does   string
-	}{
-		{keep, "keep running", func(c string) bool { return !slices.Contains(p.Renews, c) }, "leaves it running"},
-		{renew, "renew", func(c string) bool { return slices.Contains(p.Renews, c) }, "renews it"},
-	} {
-		for i, name := range list.names {
-			switch {
-			case !slices.Contains(Components(), name):
-				return fmt.Errorf("%s: there is no component %q; there are: %s", list.wish, name, strings.Join(Components(), ", "))
-			case slices.Contains(list.names[:i], name):
-				return fmt.Errorf("%s: %s is named twice", list.wish, name)
-			case list.anyway(name):
-				return fmt.Errorf("%s: %s: procedure %s %s anyway", list.wish, name, p.Name, list.does)
-			}
+	if err := checkNames(keep); err != nil {
+		return err
+	}
+	if err := checkNames(renew); err != nil {
+		return err
+	}
+	for _, c := range keep {
+		if !slices.Contains(p.Renews, c) {
+			return fmt.Errorf("%s lives on anyway: procedure %s does not renew it", c, p.Name)
+		}
+	}
+	for _, c := range renew {
+		if slices.Contains(p.Renews, c) {
+			return fmt.Errorf("%s begins anew anyway: procedure %s renews it", c, p.Name)
+		}
+	}
+	return nil
+}
+
+// checkNames says whether each name is that of a component, and none is there twice.
+func checkNames(names []string) error {
+	for i, name := range names {
+		switch {
+		case name == controlplane.Etcd:
+			return fmt.Errorf("etcd always begins anew, on the restored data; components to choose from: %s", strings.Join(Components(), ", "))
+		case !slices.Contains(Components(), name):
+			return fmt.Errorf("there is no component %q; there are: %s", name, strings.Join(Components(), ", "))
+		case slices.Contains(names[:i], name):
+			return fmt.Errorf("%s is named twice", name)
 		}
 	}
 	return nil

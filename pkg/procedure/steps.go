@@ -298,6 +298,9 @@ func startKubeletStep(t Target, sc scope) plan.Step {
 	}
 }
 
+// readyWait bounds the wait for one component. kubelet takes its time where it was not ended, and where an API server lives on that can't answer without etcd.
+const readyWait = 5 * time.Minute
+
 // readyPoll is how often a component is asked whether it is ready.
 const readyPoll = 50 * time.Millisecond
 
@@ -314,6 +317,7 @@ func waitSteps(t Target, sc scope) []plan.Step {
 			Title:    "Wait until " + component + " is ready",
 			Why:      why,
 			Expect:   expect,
+			Timeout:  readyWait,
 			Commands: t.on(func(m controlplane.Member) plan.Command { return plan.Command{Argv: command(m), Until: true} }),
 			Do: func(ctx context.Context) error {
 				return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {

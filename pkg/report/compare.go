@@ -1,0 +1,321 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Comparison puts the runs of a document side by side.
+type Comparison struct {
+	// Rows are in the order in which the document has the first run of each.
+	Rows []Row
+}
+
+// Row is one procedure in one variant, and the runs of it.
+type Row struct {
+	Procedure string
+	Variant   plan.Variant
+	Runs      []Run
+}
+
+// Compare groups the runs of a document by procedure and variant.
+func Compare(doc Document) Comparison {
+	var c Comparison
+	for _, r := range doc.Runs {
+		i := slices.IndexFunc(c.Rows, func(row Row) bool { return row.holds(r) })
+		if i < 0 {
+			i = len(c.Rows)
+			c.Rows = append(c.Rows, Row{Procedure: r.Procedure, Variant: r.Variant})
+		}
+		c.Rows[i].Runs = append(c.Rows[i].Runs, r)
+	}
+	return c
+}
+
+func (w Row) holds(r Run) bool {
+	return w.Procedure == r.Procedure && w.Variant.BumpRevision == r.Variant.BumpRevision && slices.Equal(w.Variant.Renewed, r.Variant.Renewed)
+}
+
+// Bumped is the answer in a table to whether the revision was raised.
+func (w Row) Bumped() string {
+	if w.Variant.BumpRevision > 0 {
+		return "yes"
+	}
+	return "no"
+}
+
+// Renewed says in few words which components began anew besides etcd.
+func (w Row) Renewed() string {
+	kept, renewed := w.Variant.KeptRunning, w.Variant.Renewed
+	switch {
+	case len(kept) == 0:
+		return "all"
+	case len(renewed) == 0:
+		return "none"
+	case len(kept) < len(renewed):
+		return "all but " + strings.Join(kept, ", ")
+	default:
+		return strings.Join(renewed, ", ")
+	}
+}
+
+// Verdict is the verdict that most of the runs have, the worse one in doubt, and how many have it where not all do.
+func (w Row) Verdict() string {
+	times := map[plan.Verdict]int{}
+	for _, r := range w.Runs {
+		times[r.Verdict]++
+	}
+	most := plan.VerdictInterrupted
+	for _, v := range []plan.Verdict{plan.VerdictBroken, plan.VerdictFailed, plan.VerdictSkipped, plan.VerdictPassed} {
+		if times[v] > times[most] {
+			most = v
+		}
+	}
+	if n := len(w.Runs); times[most] < n {
+		return fmt.Sprintf("%s %d of %d", most, times[most], n)
+	}
+	return string(most)
+}
+
+// Passed reports whether every run of the row has verdict passed.
+func (w Row) Passed() bool {
+	return !slices.ContainsFunc(w.Runs, func(r Run) bool { return r.Verdict != plan.VerdictPassed })
+}
+
+// RenewalCheck is the check that says which components began anew. Where some were to live on it is false for that reason alone.
+const RenewalCheck = "control-plane-renewed"
+
+// Harm is what went wrong apart from RenewalCheck where that only says what was asked for.
+func (w Row) Harm() []string {
+	return slices.DeleteFunc(w.Failures(), func(f string) bool {
+		return len(w.Variant.KeptRunning) > 0 && strings.HasPrefix(f, RenewalCheck)
+	})
+}
+
+// Failures names what went wrong in the runs, in the order of the runs' steps and checks: each check that failed, each step that failed before there was
+// anything to check, and runs that could not be carried out. Where it happened in some of the runs only, it says in how many.
+func (w Row) Failures() []string {
+	var order []string
+	times := map[string]int{}
+	for _, r := range w.Runs {
+		for _, f := range r.failures() {
+			if times[f] == 0 {
+				order = append(order, f)
+			}
+			times[f]++
+		}
+	}
+	for i, f := range order {
+		if n := len(w.Runs); times[f] < n {
+			order[i] = fmt.Sprintf("%s (%d of %d)", f, times[f], n)
+		}
+	}
+	return order
+}
+
+func (r Run) failures() []string {
+	var out []string
+	for _, s := range r.Steps {
+		if s.Status == plan.StatusFailed && s.Phase != plan.Rollback {
+			out = append(out, "step "+s.Name)
+		}
+	}
+	for _, c := range r.Checks {
+		if c.Status == plan.StatusFailed {
+			out = append(out, c.Name)
+		}
+	}
+	if r.Rollback == plan.StatusFailed {
+		out = append(out, "the rollback")
+	}
+	if len(out) == 0 && r.Verdict != plan.VerdictPassed {
+		out = append(out, r.Reason)
+	}
+	return out
+}
+
+// Reads is how long reads were away: until a quorum LIST showed what was restored.
+func (w Row) Reads() Span { return w.span(func(o plan.Outage) *float64 { return o.ReadSeconds }) }
+
+// Service is how long the workload did not answer over its Service.
+func (w Row) Service() Span { return w.span(func(o plan.Outage) *float64 { return o.ServiceSeconds }) }
+
+// Span is what several runs measured of the same.
+type Span struct {
+	// Median, Least and Most, in seconds, are those of the runs in which it came back; 0 where it did in none. The median of an even number is the mean of
+	// the two in the middle.
+	Median, Least, Most float64
+	// Back and Never are in how many runs it came back and in how many it did not. Runs without an outage, and proven ones in which it was not measured, are in neither.
+	Back, Never int
+}
+
+func (w Row) span(of func(plan.Outage) *float64) Span {
+	var s Span
+	var back []float64
+	for _, r := range w.Runs {
+		v := of(r.Outage)
+		switch {
+		case v != nil:
+			back = append(back, *v)
+		case r.OutageBegan() && r.Verdict == plan.VerdictFailed:
+			s.Never++
+		}
+	}
+	if s.Back = len(back); s.Back == 0 {
+		return s
+	}
+	slices.Sort(back)
+	s.Least, s.Most = back[0], back[s.Back-1]
+	s.Median = (back[(s.Back-1)/2] + back[s.Back/2]) / 2
+	return s
+}
+
+// String is the span in seconds.
+func (s Span) String() string {
+	return s.Text(func(seconds float64) string { return fmt.Sprintf("%.1f", seconds) }, " s")
+}
+
+// Text writes the span with the numbers as format has them, and the unit behind each or the last of several.
+func (s Span) Text(format func(seconds float64) string, unit string) string {
+	never := ""
+	switch {
+	case s.Back == 0 && s.Never == 0:
+		return Nothing
+	case s.Back == 0:
+		return "never"
+	case s.Never > 0:
+		never = fmt.Sprintf(", never in %d of %d", s.Never, s.Back+s.Never)
+	}
+	text := format(s.Median) + unit
+	if s.Back > 1 {
+		text += fmt.Sprintf(" (%s–%s)", format(s.Least), format(s.Most))
+	}
+	return text + never
+}
+
+// Notes say what has to be known to read the table.
+func (c Comparison) Notes() []string {
+	var notes []string
+	several, kept := false, false
+	var on, settle []string
+	add := func(list *[]string, s string) {
+		if !slices.Contains(*list, s) {
+			*list = append(*list, s)
+		}
+	}
+	for _, w := range c.Rows {
+		several = several || len(w.Runs) > 1
+		kept = kept || len(w.Variant.KeptRunning) > 0
+		for _, r := range w.Runs {
+			if r.Cluster.Kubernetes != "" {
+				add(&on, r.Cluster.describe())
+			}
+			if s := r.Variant.SettleSeconds; s > 0 {
+				add(&settle, (time.Duration(s * float64(time.Second))).String())
+			}
+		}
+	}
+	if len(on) > 0 {
+		notes = append(notes, "Measured on "+strings.Join(on, "; ")+".")
+	}
+	text := "Reads and service: seconds from the first destructive recovery action until a quorum LIST showed the restored Deployment, and until it answered over its Service, for good."
+	if several {
+		text += " Medians, with the least and the most in brackets."
+	}
+	notes = append(notes, text)
+	if len(settle) > 0 {
+		notes = append(notes, "All checks together had "+strings.Join(settle, " or ")+" after the recovery to become true; what would have become true later counts as failed.")
+	}
+	if kept {
+		notes = append(notes, "Where a component was kept running, "+RenewalCheck+" is false because of that: what matters is what fails besides it.")
+	}
+	return notes
+}
+
+func (c Cluster) describe() string {
+	nodes := "1 node"
+	if c.Nodes != 1 {
+		nodes = fmt.Sprintf("%d nodes", c.Nodes)
+	}
+	return fmt.Sprintf("%s, Kubernetes %s, etcd %s", nodes, c.Kubernetes, c.Etcd)
+}
+
+// Headings are those of the table's columns.
+func (Comparison) Headings() []string {
+	return []string{"procedure", "bump", "begins anew besides etcd", "verdict", "reads", "service", "failed"}
+}
+
+// Nothing is what stands in a cell where there is nothing to tell.
+const Nothing = "–"
+
+// Cells are the row's, in the order of Headings.
+func (w Row) Cells() []string {
+	failed := Nothing
+	if f := w.Failures(); len(f) > 0 {
+		failed = strings.Join(f, ", ")
+	}
+	return []string{w.Procedure, w.Bumped(), w.Renewed(), w.Verdict(), w.Reads().String(), w.Service().String(), failed}
+}
+
+// WriteComparison writes the runs of a document side by side, as a table in Markdown with notes below.
+func WriteComparison(w io.Writer, doc Document) error {
+	c := Compare(doc)
+	var b strings.Builder
+	line := func(cells []string) {
+		b.WriteString("|")
+		for _, cell := range cells {
+			b.WriteString(" " + strings.ReplaceAll(strings.Join(strings.Fields(cell), " "), "|", `\|`) + " |")
+		}
+		b.WriteString("\n")
+	}
+	line(c.Headings())
+	b.WriteString(strings.Repeat("|---", len(c.Headings())) + "|\n")
+	for _, row := range c.Rows {
+		line(row.Cells())
+	}
+	for _, note := range c.Notes() {
+		b.WriteString("\n" + note + "\n")
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write comparison: %w", err)
+	}
+	return nil
+}
+
+// ComparisonFile is the name under which WriteComparisonDir writes the table.
+const ComparisonFile = "comparison.md"
+
+// WriteComparisonDir writes report.json and comparison.md into dir, as WriteDir writes its files. There are no metrics: they speak of a procedure, and not of
+// what was left out of it.
+func WriteComparisonDir(dir string, doc Document) ([]string, error) {
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return nil, fmt.Errorf("make report directory: %w", err)
+	}
+	var written []string
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer, Document) error
+	}{{JSONFile, WriteJSON}, {ComparisonFile, WriteComparison}} {
+		path := filepath.Join(dir, f.name)
+		var b bytes.Buffer
+		err := f.write(&b, doc)
+		if err == nil {
+			err = renameio.WriteFile(path, b.Bytes(), fileMode, renameio.WithTempDir(dir), renameio.WithStaticPermissions(fileMode))
+		}
+		if err != nil {
+			return written, fmt.Errorf("write report file %s: %w", path, err)
+		}
+		written = append(written, path)
+	}
+	return written, nil
+}
