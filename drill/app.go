@@ -158,6 +158,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	cmd.AddCommand(
 		newListCmd(a),
 		newRunCmd(a),
+		newCompareCmd(a),
 		newTeachCmd(a),
 		newClusterCmd(a),
 		newDoctorCmd(a),

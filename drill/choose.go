@@ -62,3 +62,23 @@ func completeScenarios() cobra.CompletionFunc {
 func completeProcedures() cobra.CompletionFunc {
 	return completeEntries(procedure.All(), func(p procedure.Procedure) plan.Entry { return p.Entry })
 }
+
+func completeComponents() cobra.CompletionFunc {
+	return cobra.FixedCompletions(procedure.Components(), cobra.ShellCompDirectiveNoFileComp)
+}
+
+// proceduresNamed returns the procedures of these names, in their order; none is named twice.
+func proceduresNamed(names []string) ([]procedure.Procedure, error) {
+	var out []procedure.Procedure
+	for i, name := range names {
+		p, err := procedureNamed(name)
+		switch {
+		case err != nil:
+			return nil, err
+		case slices.Contains(names[:i], name):
+			return nil, usagef("procedure %s is named twice", name)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}

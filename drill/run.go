@@ -32,6 +32,9 @@ type runOptions struct {
 	image         string
 	workloadImage string
 	bump          *uint64
+	keepRunning   []string
+	renew         []string
+	settle        time.Duration
 	keep          bool
 	literal       bool
 	reportDir     string
@@ -54,16 +57,28 @@ restore does. Afterwards etcd runs on a directory of the run, below /var/lib/dri
 run deployed is removed at the end; the old data directory, the old manifest and the snapshot are kept. When the
 recovery can't be proven, the old state is put back, unless --keep says otherwise.
 
+What may be left out of a procedure can be tried: --bump-revision 0 restores without raising etcd's revision, --keep-running
+names what is to live on across the restore although the procedure begins it anew, and --renew what is to begin anew although
+the procedure leaves it alone. Components are kube-apiserver, kube-controller-manager, kube-scheduler and kubelet; what each
+procedure begins anew by itself is in "drill list -o json". "drill compare --shortcuts" tries them all.
+
 Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 3 failed (the recovery is not proven), 4 skipped, 130 interrupted.`,
 		Example: `  drill run deployment-loss
   drill run deployment-loss --procedure manifest-edit -o json | jq '.runs[0].checks[] | select(.status=="failed")'
-  drill run deployment-loss --cluster staging --report-dir /var/lib/drill-reports`,
+  drill run deployment-loss --cluster staging --report-dir /var/lib/drill-reports
+  drill run deployment-loss --keep-running kube-scheduler,kubelet
+  drill run deployment-loss --procedure manifest-edit --bump-revision 1000000000 --renew kube-apiserver`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeScenarios(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, name := range []string{"cluster", "image", "workload-image", "report-dir"} {
 				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" { // a variable that isn't set, most likely
+					return usagef("--%s is given and empty", name)
+				}
+			}
+			for name, list := range map[string][]string{"keep-running": o.keepRunning, "renew": o.renew} {
+				if cmd.Flags().Changed(name) && len(list) == 0 {
 					return usagef("--%s is given and empty", name)
 				}
 			}
@@ -86,10 +101,14 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	f.StringVar(&o.image, "image", "", "node image of a cluster that is made for the run (default $DRILL_NODE_IMAGE, or what is there)")
 	f.StringVar(&o.workloadImage, "workload-image", "", "image of the workload, an HTTP server on port 80 (default: an nginx that the node holds)")
 	f.Uint64Var(&bump, "bump-revision", stage.DefaultBump, "by how much the restore raises etcd's revision; 0 restores without, and without marking the past as compacted")
+	f.StringSliceVar(&o.keepRunning, "keep-running", nil, "components that live on across the restore, keeping their memory, although the procedure begins them anew")
+	f.StringSliceVar(&o.renew, "renew", nil, "components that begin anew although the procedure leaves them alone")
 	f.BoolVar(&o.keep, "keep", false, "leave the cluster as the run left it")
 	f.BoolVar(&o.literal, "literal", false, "type the commands that drill teach shows, instead of drill's own ways")
 	f.StringVar(&o.reportDir, "report-dir", "", "write report.json, junit.xml and metrics.prom here and, on failure, evidence")
 	_ = cmd.RegisterFlagCompletionFunc("procedure", completeProcedures())
+	_ = cmd.RegisterFlagCompletionFunc("keep-running", completeComponents())
+	_ = cmd.RegisterFlagCompletionFunc("renew", completeComponents())
 	_ = cmd.MarkFlagDirname("report-dir")
 	addOutputFlag(cmd, &o.output)
 	return cmd
@@ -109,6 +128,12 @@ func (o *runOptions) parse(names []string, procedureName string, nodesGiven bool
 	}
 	if o.procedure, err = procedureNamed(procedureName); err != nil {
 		return err
+	}
+	if err := o.procedure.Check(o.keepRunning, nil); err != nil {
+		return usagef("--keep-running: %w", err)
+	}
+	if err := o.procedure.Check(nil, o.renew); err != nil {
+		return usagef("--renew: %w", err)
 	}
 	if nodesGiven {
 		switch {
@@ -232,19 +257,11 @@ type lease struct {
 
 // run gets the cluster, runs the job on it, and gives the cluster back. The error is for what makes the whole command senseless.
 func (l lease) run(ctx context.Context) (report.Run, error) {
-	o := l.options
-	job := runner.Job{
-		ID:            runner.NewID(time.Now()),
-		Scenario:      l.scenario,
-		Procedure:     o.procedure,
-		StateDir:      o.app.StateDir,
-		Worker:        o.app.Worker,
-		BumpRevision:  o.bump,
-		WorkloadImage: o.workloadImage,
-		Literal:       o.literal,
-		Keep:          o.keep,
-		Disposable:    o.cluster == "" && !o.keep,
+	job := l.job()
+	if v := job.Variant(); len(l.options.keepRunning)+len(l.options.renew) > 0 {
+		l.view.Say(describe(l.options.procedure, v))
 	}
+	job.Disposable = l.options.cluster == "" && !l.options.keep
 	// The verdict is what a person should see last, so it is shown when the cluster has been given back.
 	var verdict plan.Event
 	job.Observers = []plan.Observer{plan.ObserverFunc(func(e plan.Event) {
@@ -259,9 +276,6 @@ func (l lease) run(ctx context.Context) (report.Run, error) {
 			l.view.Observe(verdict)
 		}
 	}()
-	if o.reportDir != "" {
-		job.EvidenceDir = filepath.Join(o.reportDir, "evidence", job.ID)
-	}
 	began := time.Now()
 	c, info, err := l.take(ctx)
 	switch {
@@ -270,17 +284,49 @@ func (l lease) run(ctx context.Context) (report.Run, error) {
 	case err != nil:
 		return job.CouldNotBegin(ctx, began, info, err), nil
 	}
-	job.Cluster = c
-	r, err := job.Run(ctx)
-	if err != nil {
-		l.view.Say("Warning: " + err.Error())
-	}
+	r := l.play(ctx, job, c)
 	if err := l.giveBack(ctx, c); err != nil {
 		l.view.Say("Warning: " + err.Error())
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil
 }
+
+// job is what was asked for.
+func (l lease) job() runner.Job {
+	o := l.options
+	job := runner.Job{
+		ID:            runner.NewID(time.Now()),
+		Scenario:      l.scenario,
+		Procedure:     o.procedure,
+		StateDir:      o.app.StateDir,
+		Worker:        o.app.Worker,
+		BumpRevision:  o.bump,
+		KeepRunning:   o.keepRunning,
+		Renew:         o.renew,
+		WorkloadImage: o.workloadImage,
+		Literal:       o.literal,
+		Keep:          o.keep,
+		Settle:        o.settle,
+	}
+	if o.reportDir != "" {
+		job.EvidenceDir = filepath.Join(o.reportDir, "evidence", job.ID)
+	}
+	return job
+}
+
+// play runs the job on the cluster.
+func (l lease) play(ctx context.Context, job runner.Job, c cluster.Cluster) report.Run {
+	job.Cluster = c
+	r, err := job.Run(ctx)
+	if err != nil {
+		l.view.Say("Warning: " + err.Error())
+	}
+	return r
+}
+
+// observe shows an event of a run.
+func (l lease) observe(e plan.Event) { l.view.Observe(e) }
 
 // deletion is the command that deletes a cluster.
 func (l lease) deletion(name string) string { return l.options.app.Self + " cluster delete " + name }
