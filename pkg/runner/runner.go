@@ -128,7 +128,7 @@ func (j Job) plan(ctx context.Context, dir string, transcript func() ([]byte, er
 			j.Cluster.Name(), len(s.Target.Members))
 	}
 	p := scenarios.Plan(j.Scenario, j.Procedure, s)
-	p.Variant.SettleSeconds = j.Settle.Seconds()
+	p.Variant = j.Variant()
 	if j.Alter != nil {
 		p = j.Alter(p, s)
 	}
@@ -142,6 +142,13 @@ func (j Job) options() stage.Options {
 	}
 }
 
+// Variant says in which way the job's procedure is carried out.
+func (j Job) Variant() plan.Variant {
+	v := j.options().Variant(j.Procedure)
+	v.SettleSeconds = j.Settle.Seconds()
+	return v
+}
+
 // CouldNotBegin tells everybody of a run that could not begin for the reason given, and returns its report: broken, or interrupted if
 // ctx has ended. The cluster is described as far as it is known.
 func (j Job) CouldNotBegin(ctx context.Context, began time.Time, c plan.ClusterInfo, err error) report.Run {
@@ -150,8 +157,7 @@ func (j Job) CouldNotBegin(ctx context.Context, began time.Time, c plan.ClusterI
 	if ctx.Err() != nil {
 		verdict = plan.VerdictInterrupted
 	}
-	p := plan.Plan{Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry, Variant: j.options().Variant(j.Procedure), Cluster: c}
-	p.Variant.SettleSeconds = j.Settle.Seconds()
+	p := plan.Plan{Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry, Variant: j.Variant(), Cluster: c}
 	for _, o := range append([]plan.Observer{&b}, j.Observers...) {
 		o.Observe(plan.RunStarted{At: began, ID: j.ID, Plan: p})
 		o.Observe(plan.RunFinished{At: time.Now(), Verdict: verdict, Reason: err.Error(), Elapsed: time.Since(began)})
