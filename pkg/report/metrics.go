@@ -121,11 +121,11 @@ func newGauges() *gauges {
 		"Seconds from the first destructive recovery action until this kind of service was back for good; kind floor is the larger "+
 			"of etcd's and the API server's own start. Absent where it never came back or was not measured.", "kind")
 	g.lossSeconds = gauge("drill_loss_seconds",
-		"Seconds between the snapshot and the last acknowledged write before the outage. Absent where not measured.")
+		"Seconds from the snapshot to the last acknowledged write before the break that did not survive. Absent where not measured.")
 	g.lossRevisions = gauge("drill_loss_revisions",
 		"Number of etcd revisions beyond the snapshot's that the restore gave up. Absent where not measured.")
 	g.lossObjects = gauge("drill_loss_objects",
-		"Number of objects that existed before the outage and don't exist after the recovery. Absent where no loss was measured.")
+		"Number of objects that were made after the snapshot and are gone after the recovery. Absent where no loss was measured.")
 	g.check = gauge("drill_check_passed",
 		"Whether the check was true in the last run: 1 if so, 0 if not. Absent where it was skipped.", "check")
 	g.phase = gauge("drill_phase_seconds", "Seconds that the phase of the last run took.", "phase")
