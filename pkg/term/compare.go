@@ -66,15 +66,36 @@ func (s style) comparison(c report.Comparison) []string {
 
 // lastColumn is a line of the table with its last cell: below the line, and without the heading, where there is no room beside it.
 func (s style) lastColumn(line, cell string, heading bool) []string {
-	const leastColumns = 24
-	if s.plain() || ansi.StringWidth(line)+leastColumns < s.width {
-		return s.hang(line, cell)
+	const leastColumns, below = 24, "    failed: "
+	if room := s.width - 1 - ansi.StringWidth(line); s.plain() || room >= leastColumns {
+		return s.hang(line, s.fold(cell, room))
 	}
 	lines := []string{s.cut(strings.TrimRight(line, " "))}
 	if heading || cell == report.Nothing {
 		return lines
 	}
-	return append(lines, s.hang("    failed: ", cell)...)
+	return append(lines, s.hang(below, s.fold(cell, s.width-1-len(below)))...)
+}
+
+// fold breaks text between words: hang would break the names of checks at their hyphens, too.
+func (s style) fold(text string, columns int) string {
+	if s.plain() {
+		return text
+	}
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case ansi.StringWidth(line)+1+ansi.StringWidth(word) <= columns:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	return strings.Join(append(lines, line), "\n")
 }
 
 // judged colours what a verdict is written in.
