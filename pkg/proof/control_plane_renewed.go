@@ -24,7 +24,8 @@ func ControlPlaneRenewed(s *Subject) plan.Check {
 }
 
 func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) {
-	var wrong, right []string
+	var wrong []plan.Difference
+	var right []string
 	for _, m := range s.Members {
 		w, r, err := renewed(ctx, m, s.DataDir)
 		if err != nil {
@@ -33,46 +34,49 @@ func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) 
 		wrong, right = append(wrong, w...), append(right, r...)
 	}
 	if len(wrong) > 0 {
-		return plan.Failed(fmt.Sprintf("%d parts of the control plane are from before the swap or on other data: %s", len(wrong), wrong[0]),
-			"stop what was not renewed: it holds caches or watches of an etcd that no longer exists", append(wrong, right...)...), nil
+		return plan.Differs(fmt.Sprintf("%d parts of the control plane are from before the swap or on other data", len(wrong)),
+			"what was not renewed holds caches or watches of an etcd that no longer exists: stop its container, and kubelet starts another, or restart kubelet; an etcd on other data "+
+				"has another volume etcd-data in its manifest", wrong, right...), nil
+	}
+	if len(right) == 0 {
+		return plan.Failed("no control plane is known", "this is a defect of drill").ForGood(), nil
 	}
 	return plan.Passed("everything on the control plane began anew, and etcd runs on "+s.DataDir, right...), nil
 }
 
-func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong, right []string, err error) {
+func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong []plan.Difference, right []string, err error) {
 	swapped, err := swapTime(ctx, m.Node)
 	if err != nil {
 		return nil, nil, err
 	}
-	say := func(what string, started time.Time) {
-		line := fmt.Sprintf("%s on %s: expected a start after %s, seen %s", what, m.Name, clock(swapped), clock(started))
-		if started.After(swapped) {
-			right = append(right, line)
+	hold := func(what string, started time.Time) {
+		if !started.After(swapped) {
+			wrong = append(wrong, plan.Difference{Subject: what + " on " + m.Name, Expected: "a start after " + moment(swapped), Seen: moment(started)})
 		} else {
-			wrong = append(wrong, line)
+			right = append(right, fmt.Sprintf("%s on %s started at %s, after %s", what, m.Name, clock(started), clock(swapped)))
 		}
 	}
 	kubelet, err := controlplane.KubeletStartedAt(ctx, m.Node)
 	if err != nil {
 		return nil, nil, err
 	}
-	say("kubelet", kubelet)
+	hold("kubelet", kubelet)
 	running, err := runningOn(ctx, m.Node)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+	for _, name := range controlplane.Components() {
 		found := named(running, name)
 		if len(found) != 1 {
-			wrong = append(wrong, fmt.Sprintf("%s on %s: expected 1 running container, seen %d", name, m.Name, len(found)))
+			wrong = append(wrong, plan.Difference{Subject: name + " on " + m.Name, Expected: "1 running container", Seen: fmt.Sprint(len(found))})
 			continue
 		}
-		say(name, found[0].StartedAt)
-		if name != "etcd" {
+		hold(name, found[0].StartedAt)
+		if name != controlplane.Etcd {
 			continue
 		}
 		if got := mountedAt(found[0], m.Etcd.DataDir); got != dataDir {
-			wrong = append(wrong, fmt.Sprintf("etcd on %s: expected to run on %s, seen %q", m.Name, dataDir, got))
+			wrong = append(wrong, plan.Difference{Subject: "etcd on " + m.Name, Expected: "to run on " + dataDir, Seen: fmt.Sprintf("%q", got)})
 		} else {
 			right = append(right, fmt.Sprintf("etcd on %s runs on %s", m.Name, dataDir))
 		}
@@ -117,4 +121,8 @@ func mountedAt(c controlplane.Container, path string) string {
 	return ""
 }
 
+// clock is a time of this run.
 func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }
+
+// moment is a time of which it isn't known that it is of today.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") }

@@ -3,13 +3,16 @@ package proof
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -151,18 +154,31 @@ func newObject(r schema.GroupVersionResource, name string, uid types.UID) object
 	}
 }
 
+// started is when the containers of fake nodes started; kubelet writes it in whole seconds.
+var started = time.Unix(100, 250_000_000)
+
 // newPod is a pod that says that it runs these containers, name=ID each.
 func newPod(namespace, name string, uid types.UID, node string, containers ...string) object {
 	o := newObject(pods, name, uid)
 	meta(o)["namespace"] = namespace
-	var statuses []object
+	var statuses, specs []object
 	for _, c := range containers {
 		name, id, _ := strings.Cut(c, "=")
-		statuses = append(statuses, object{"name": name, "ready": true, "containerID": "containerd://" + id, "state": object{"running": object{}}})
+		specs = append(specs, object{"name": name})
+		statuses = append(statuses, object{"name": name, "ready": true, "containerID": "containerd://" + id, "state": runningState()})
 	}
-	o["spec"] = object{"nodeName": node}
+	o["spec"] = object{"nodeName": node, "containers": specs}
 	o["status"] = object{"phase": "Running", "podIP": "10.244.0.9", "containerStatuses": statuses}
 	return o
+}
+
+func runningState() object {
+	return object{"running": object{"startedAt": started.UTC().Truncate(time.Second).Format(time.RFC3339)}}
+}
+
+// contained is a container of a pod that runs.
+func contained(id, name, podUID string) controlplane.Container {
+	return controlplane.Container{ID: id, Name: name, PodName: "pod-of-" + podUID, PodNamespace: "default", PodUID: podUID, SandboxID: "s-" + podUID, StartedAt: started}
 }
 
 // serve starts an API server and returns the view of it.
@@ -181,19 +197,34 @@ func serve(t *testing.T, node string, a *apiServer) Server {
 // machine is a node whose commands have prepared answers.
 type machine struct {
 	name       string
+	address    string // 172.18.0.2 if empty
 	containers []controlplane.Container
+	sandboxes  []controlplane.Sandbox
 	// afterwards is what `crictl inspect` tells, where that is not what `crictl ps` told.
 	afterwards []controlplane.Container
 	kubelet    time.Time
 	swapped    string
-	// unreachable says which IPs don't answer.
-	unreachable []string
-	broken      error
+	// web is what HTTP requests from the node and its pods meet.
+	web *web
+	// modes are mode and owner of files, as stat prints them.
+	modes map[string]string
+	// logs are what files hold; kubelet's journal has no path.
+	logs   map[string]string
+	now    time.Time
+	broken error
+	mu     sync.Mutex
+	ran    []string
 }
 
 func (m *machine) Name() string     { return m.name }
 func (*machine) Role() cluster.Role { return cluster.ControlPlane }
-func (*machine) Address() string    { return "172.18.0.2" }
+func (m *machine) Address() string {
+	if m.address != "" {
+		return m.address
+	}
+	return "172.18.0.2"
+}
+
 func (*machine) ReadFile(_ context.Context, path string) ([]byte, error) {
 	return nil, fmt.Errorf("read %s: %w", path, fs.ErrNotExist)
 }
@@ -206,57 +237,184 @@ func (m *machine) Exec(_ context.Context, cmd cluster.Cmd) (cluster.Result, erro
 	if m.broken != nil {
 		return cluster.Result{}, m.broken
 	}
-	said := func(s string) (cluster.Result, error) { return cluster.Result{Stdout: []byte(s)}, nil }
-	switch line := strings.Join(cmd.Argv, " "); {
-	case strings.HasPrefix(line, "crictl ps"):
-		return said(crictlPs(m.containers))
-	case strings.HasPrefix(line, "crictl inspect"):
-		if m.afterwards != nil {
-			return said(crictlInspect(m.afterwards))
-		}
-		return said(crictlInspect(m.containers))
-	case strings.HasPrefix(line, "systemctl show kubelet"):
-		if m.kubelet.IsZero() {
-			return said("ActiveState=inactive\nSubState=dead\nActiveEnterTimestamp=\n")
-		}
-		return said("ActiveState=active\nSubState=running\nActiveEnterTimestamp=" + m.kubelet.UTC().Format("Mon 2006-01-02 15:04:05.000000 MST") + "\n")
-	case strings.HasPrefix(line, "stat "):
-		return said(m.swapped + "\n")
-	case strings.HasPrefix(line, "curl "):
-		for _, ip := range m.unreachable {
-			if strings.Contains(cmd.Argv[len(cmd.Argv)-1], ip) {
-				return cluster.Result{}, &cluster.ExitError{Node: m.name, Cmd: cmd, Code: 28, Output: "curl: (28) Connection timed out"}
-			}
-		}
-		return said("")
+	line := strings.Join(cmd.Argv, " ")
+	m.mu.Lock()
+	m.ran = append(m.ran, line)
+	m.mu.Unlock()
+	out, code := m.answer(line, cmd.Argv)
+	switch {
+	case code != 0:
+		return cluster.Result{}, &cluster.ExitError{Node: m.name, Cmd: cmd, Code: code, Output: out}
+	case cmd.Stdout != nil:
+		_, err := io.WriteString(cmd.Stdout, out)
+		return cluster.Result{}, err
 	default:
-		return cluster.Result{}, fmt.Errorf("unexpected command %s", line)
+		return cluster.Result{Stdout: []byte(out)}, nil
 	}
 }
 
+// answer is what a command prints, and its exit status.
+func (m *machine) answer(line string, argv []string) (string, int) {
+	last := argv[len(argv)-1]
+	switch {
+	case strings.HasPrefix(line, "crictl ps"):
+		return crictlPs(m.containers, strings.Contains(line, "--all")), 0
+	case strings.HasPrefix(line, "crictl pods"):
+		return crictlPods(m.sandboxes), 0
+	case strings.HasPrefix(line, "crictl inspect --output go-template"):
+		for i, c := range m.containers {
+			if c.ID == last {
+				return fmt.Sprint(1000 + i), 0
+			}
+		}
+		return "no such container", 1
+	case strings.HasPrefix(line, "crictl inspect"):
+		if m.afterwards != nil {
+			return crictlInspect(m.afterwards), 0
+		}
+		return crictlInspect(m.containers), 0
+	case strings.HasPrefix(line, "systemctl show kubelet"):
+		if m.kubelet.IsZero() {
+			return "ActiveState=inactive\nSubState=dead\nActiveEnterTimestamp=\n", 0
+		}
+		return "ActiveState=active\nSubState=running\nActiveEnterTimestamp=" + m.kubelet.UTC().Format("Mon 2006-01-02 15:04:05.000000 MST") + "\n", 0
+	case strings.HasPrefix(line, "stat "):
+		return m.swapped + "\n", 0
+	case argv[0] == "date":
+		return m.now.UTC().Format("2006-01-02T15:04:05.000000000Z") + "\n", 0
+	case argv[0] == "journalctl":
+		return m.logs[""], 0
+	case argv[0] == "tail":
+		text, there := m.logs[last]
+		if !there {
+			return "tail: cannot open " + last, 1
+		}
+		return text, 0
+	case argv[0] == "sh" && argv[2] == statEach:
+		var out strings.Builder
+		for _, path := range argv[4:] {
+			if mode, there := m.modes[path]; there {
+				fmt.Fprintf(&out, "%s %s\n", mode, path)
+			}
+		}
+		return out.String(), 0
+	case argv[0] == "sh" && argv[2] == fetchAll:
+		return m.web.fetch(argv[4:], false), 0
+	case argv[0] == "nsenter" && strings.Contains(line, "--net -- unshare --mount --propagation private sh -c "+asPod+fetchAll+" sh "+argv[2]+" http"):
+		return m.web.fetch(argv[len(argv)-1:], true), 0
+	case argv[0] == "sh" && argv[2] == findTokens:
+		return m.web.found(argv[4], argv[6:]), 0
+	default:
+		return "unexpected command " + line, 127
+	}
+}
+
+// web is the network between nodes, pods and Services, and what pods log.
+type web struct {
+	mu sync.Mutex
+	// leads says which container an IP, node's port or name leads to; a stranger's is not one of the workload's. What leads nowhere doesn't answer.
+	leads map[string]string
+	// pages are what containers answer with; "the page" if none is given.
+	pages map[string]string
+	// mute says that the image logs no requests.
+	mute bool
+	logs map[string][]string // tokens by container
+}
+
+// fetch is what fetchAll prints. Names are known in pods only.
+func (w *web) fetch(urls []string, inPod bool) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out strings.Builder
+	for i, u := range urls {
+		parsed, err := url.Parse(u)
+		if err != nil {
+			return err.Error()
+		}
+		container, leads := w.leads[parsed.Hostname()]
+		if !leads {
+			container, leads = w.leads[parsed.Host]
+		}
+		if isName := net.ParseIP(parsed.Hostname()) == nil; isName && !inPod {
+			leads = false
+		}
+		if !leads {
+			fmt.Fprintf(&out, "%d failed curl: (28) Connection timed out\n", i+1)
+			continue
+		}
+		if !w.mute {
+			if w.logs == nil {
+				w.logs = map[string][]string{}
+			}
+			w.logs[container] = append(w.logs[container], parsed.Query().Get("drill"))
+		}
+		page := w.pages[container]
+		if page == "" {
+			page = "the page"
+		}
+		fmt.Fprintf(&out, "%d answered %x\n", i+1, sha256.Sum256([]byte(page)))
+	}
+	return out.String()
+}
+
+// found is what findTokens prints.
+func (w *web) found(prefix string, containers []string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out strings.Builder
+	for _, id := range containers {
+		for _, token := range w.logs[id] {
+			if strings.HasPrefix(token, prefix+"-") {
+				fmt.Fprintf(&out, "%s %s\n", id, token)
+			}
+		}
+	}
+	return out.String()
+}
+
+func stateIn(c controlplane.Container) string {
+	if c.State == "" {
+		return controlplane.ContainerRunning
+	}
+	return c.State
+}
+
 // crictlPs is what `crictl ps -o json` prints.
-func crictlPs(list []controlplane.Container) string {
+func crictlPs(list []controlplane.Container, all bool) string {
 	out := []object{}
 	for _, c := range list {
+		if stateIn(c) != controlplane.ContainerRunning && !all {
+			continue
+		}
+		labels := object{}
+		if c.PodUID+c.PodNamespace != "" {
+			labels = object{"io.kubernetes.pod.name": c.PodName, "io.kubernetes.pod.namespace": c.PodNamespace, "io.kubernetes.pod.uid": c.PodUID}
+		}
 		out = append(out, object{
-			"id": c.ID, "podSandboxId": "sandbox", "metadata": object{"name": c.Name}, "state": controlplane.ContainerRunning,
-			"createdAt": fmt.Sprint(c.StartedAt.UnixNano()),
-			"labels":    object{"io.kubernetes.pod.name": c.PodName, "io.kubernetes.pod.namespace": c.PodNamespace, "io.kubernetes.pod.uid": c.PodUID},
+			"id": c.ID, "podSandboxId": c.SandboxID, "metadata": object{"name": c.Name}, "state": stateIn(c), "createdAt": fmt.Sprint(c.StartedAt.UnixNano()), "labels": labels,
 		})
 	}
 	return encode(object{"containers": out})
+}
+
+// crictlPods is what `crictl pods -o json` prints.
+func crictlPods(list []controlplane.Sandbox) string {
+	out := []object{}
+	for _, s := range list {
+		out = append(out, object{
+			"id": s.ID, "metadata": object{"name": s.PodName, "namespace": s.PodNamespace, "uid": s.PodUID}, "state": s.State, "createdAt": fmt.Sprint(s.CreatedAt.UnixNano()),
+		})
+	}
+	return encode(object{"items": out})
 }
 
 // crictlInspect is what `crictl inspect -o json` prints.
 func crictlInspect(list []controlplane.Container) string {
 	out := []object{}
 	for _, c := range list {
-		state := c.State
-		if state == "" {
-			state = controlplane.ContainerRunning
-		}
 		out = append(out, object{"status": object{
-			"id": c.ID, "state": state, "startedAt": c.StartedAt.Format(time.RFC3339Nano), "mounts": c.Mounts,
+			"id": c.ID, "state": stateIn(c), "startedAt": c.StartedAt.Format(time.RFC3339Nano), "finishedAt": c.FinishedAt.Format(time.RFC3339Nano), "mounts": c.Mounts,
+			"logPath": c.LogPath, "image": object{"image": c.Image},
 		}})
 	}
 	return encode(out)
@@ -267,6 +425,24 @@ func encode(v any) string {
 	json.NewEncoder(&b).Encode(v)
 	return b.String()
 }
+
+// vanishing is a node whose pods end just before something is sent from inside of them.
+type vanishing struct{ *machine }
+
+func (v *vanishing) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error) {
+	if cmd.Argv[0] == "nsenter" {
+		return cluster.Result{}, &cluster.ExitError{Node: v.name, Cmd: cmd, Code: 1, Output: "nsenter: cannot open /proc/" + cmd.Argv[2] + "/ns/net: No such file or directory\n"}
+	}
+	return v.machine.Exec(ctx, cmd)
+}
+
+// mixed is a cluster of nodes of any kind.
+type mixed []cluster.Node
+
+func (mixed) Name() string                               { return "fake" }
+func (mixed) Provider() string                           { return "none" }
+func (mixed) Kubeconfig(context.Context) ([]byte, error) { return nil, errors.New("none") }
+func (m mixed) Nodes() []cluster.Node                    { return m }
 
 // machines are a cluster.
 type machines []*machine

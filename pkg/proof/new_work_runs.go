@@ -2,32 +2,32 @@ package proof
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/etcd-drill/drill/pkg/cluster"
-	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-// NewWorkRuns makes a Deployment that never existed before and follows it all the way: controller manager, scheduler,
-// kubelet, container runtime, network. What was restored may look alive for a long time without any of them.
+// NewWorkRuns makes a Deployment and a Service that never existed before and follows them all the way: controller manager, scheduler, kubelet,
+// container runtime, network, EndpointSlices, kube-proxy, DNS. What was restored may look alive for a long time without any of them.
 func NewWorkRuns(s *Subject) plan.Check {
 	return plan.Check{
-		Name:    "new-work-runs",
-		Summary: "a new Deployment, made after the recovery, is scheduled, runs on a node and answers",
-		Phase:   plan.Prove,
-		Look:    func(ctx context.Context) (plan.Finding, error) { return newWorkRuns(ctx, s) },
+		Name: "new-work-runs",
+		Summary: "a new Deployment and a new Service, made after the recovery: the pod is scheduled, runs on a node, and answers over its IP and the Service's from every node, " +
+			"and by the Service's name from inside the restored workload",
+		Phase: plan.Prove,
+		Look:  func(ctx context.Context) (plan.Finding, error) { return newWorkRuns(ctx, s) },
 	}
 }
 
-// NewWork is the name of the Deployment that the check makes.
+// NewWork is the name of the Deployment and of the Service that the check makes.
 func NewWork(w Workload) string { return w.Name + "-after-recovery" }
 
 func newWorkRuns(ctx context.Context, s *Subject) (plan.Finding, error) {
@@ -35,68 +35,110 @@ func newWorkRuns(ctx context.Context, s *Subject) (plan.Finding, error) {
 	if err != nil {
 		return plan.Finding{}, err
 	}
+	deployment, svc, err := makeWork(ctx, client, s.Workload)
+	if err != nil {
+		return plan.Finding{}, err
+	}
 	name := NewWork(s.Workload)
-	deployment, err := client.AppsV1().Deployments(s.Workload.Namespace).Create(ctx, newDeployment(s.Workload), metav1.CreateOptions{FieldManager: "drill"})
-	if apierrors.IsAlreadyExists(err) { // made by an earlier look
-		deployment, err = client.AppsV1().Deployments(s.Workload.Namespace).Get(ctx, name, metav1.GetOptions{})
-	}
+	pod, missing, err := workPod(ctx, client, deployment)
 	if err != nil {
-		return plan.Finding{}, fmt.Errorf("making Deployment %s: %w", name, err)
+		return plan.Finding{}, err
 	}
-	const remedy = "look at the controller manager (makes the pod), the scheduler (gives it a node) and that node's kubelet (runs it), in this order"
-	if deployment.Status.ObservedGeneration < deployment.Generation {
-		return plan.Failed(fmt.Sprintf("expected the controller manager to take up Deployment %s, seen nothing of it", name), remedy), nil
+	if missing == nil && net.ParseIP(svc.Spec.ClusterIP) == nil {
+		missing = &plan.Difference{Subject: "Service " + name, Expected: "a cluster IP", Seen: fmt.Sprintf("%q", svc.Spec.ClusterIP)}
 	}
-	found, err := client.CoreV1().Pods(s.Workload.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + name})
+	if missing != nil {
+		return plan.Differs("new work does not run", "look at the controller manager (makes the pod), the scheduler (gives it a node) and that node's kubelet (runs it), in this order",
+			[]plan.Difference{*missing}), nil
+	}
+	wrong, right, err := workAnswers(ctx, s, pod, svc)
 	if err != nil {
-		return plan.Finding{}, fmt.Errorf("listing the pods of Deployment %s: %w", name, err)
+		return plan.Finding{}, err
 	}
-	if len(found.Items) != 1 {
-		return plan.Failed(fmt.Sprintf("expected 1 pod of Deployment %s, seen %d", name, len(found.Items)), remedy), nil
+	if n := deployment.Status.AvailableReplicas; n != 1 {
+		wrong = append(wrong, plan.Difference{Subject: "Deployment " + name, Expected: "1 available replica", Seen: fmt.Sprint(n)})
 	}
-	container, err := workOnNode(ctx, s, found.Items[0])
-	if err != nil {
-		return plan.Failed(err.Error(), remedy), nil
+	if len(wrong) > 0 {
+		bySubject(wrong)
+		return plan.Differs("new work runs, and is not reached everywhere",
+			"where the pod's IP answers and the new Service doesn't, the controller manager makes no EndpointSlices or kube-proxy doesn't hear of them; "+
+				"where only the name doesn't, CoreDNS doesn't hear of new Services: restart what is behind", wrong, right...), nil
 	}
-	if deployment.Status.AvailableReplicas != 1 {
-		return plan.Failed(fmt.Sprintf("expected Deployment %s to have 1 available replica, seen %d", name, deployment.Status.AvailableReplicas), remedy), nil
-	}
-	return plan.Passed(fmt.Sprintf("pod %s runs on %s and answers at %s", found.Items[0].Name, found.Items[0].Spec.NodeName, found.Items[0].Status.PodIP),
-		fmt.Sprintf("container %s, started %s", short(container.ID), container.StartedAt.UTC().Format("15:04:05.000"))), nil
+	return plan.Passed(fmt.Sprintf("pod %s runs on %s and answers at %s, and as Service %s", pod.Name, pod.Spec.NodeName, pod.Status.PodIP, name), right...), nil
 }
 
-// workOnNode finds the pod's container in the runtime of its node, and asks it over the network.
-func workOnNode(ctx context.Context, s *Subject, pod corev1.Pod) (controlplane.Container, error) {
-	if pod.Spec.NodeName == "" {
-		return controlplane.Container{}, fmt.Errorf("expected the scheduler to give pod %s a node, seen none", pod.Name)
+// makeWork makes the Deployment and the Service, or returns those that an earlier look made.
+func makeWork(ctx context.Context, client kubernetes.Interface, w Workload) (*appsv1.Deployment, *corev1.Service, error) {
+	name, create := NewWork(w), metav1.CreateOptions{FieldManager: "drill"}
+	deployment, err := client.AppsV1().Deployments(w.Namespace).Create(ctx, newDeployment(w), create)
+	if apierrors.IsAlreadyExists(err) {
+		deployment, err = client.AppsV1().Deployments(w.Namespace).Get(ctx, name, metav1.GetOptions{})
 	}
-	node, err := nodeNamed(s.Cluster, pod.Spec.NodeName)
 	if err != nil {
-		return controlplane.Container{}, err
+		return nil, nil, fmt.Errorf("making Deployment %s: %w", name, err)
 	}
-	running, err := runningOn(ctx, node)
+	svc, err := client.CoreV1().Services(w.Namespace).Create(ctx, newService(w), create)
+	if apierrors.IsAlreadyExists(err) {
+		svc, err = client.CoreV1().Services(w.Namespace).Get(ctx, name, metav1.GetOptions{})
+	}
 	if err != nil {
-		return controlplane.Container{}, err
+		return nil, nil, fmt.Errorf("making Service %s: %w", name, err)
 	}
-	for _, c := range running {
-		if c.PodUID != string(pod.UID) {
-			continue
-		}
-		if pod.Status.PodIP == "" {
-			return c, fmt.Errorf("expected pod %s to have an IP, seen none", pod.Name)
-		}
-		return c, fetch(ctx, node, pod.Status.PodIP, s.Workload.Port)
-	}
-	return controlplane.Container{}, fmt.Errorf("expected a running container of pod %s on node %s, seen none", pod.Name, node.Name())
+	return deployment, svc, nil
 }
 
-func nodeNamed(c cluster.Cluster, name string) (cluster.Node, error) {
-	for _, n := range c.Nodes() {
-		if n.Name() == name {
-			return n, nil
-		}
+// workPod returns the Deployment's pod, or the first thing that keeps it from having one with a node and an IP.
+func workPod(ctx context.Context, client kubernetes.Interface, d *appsv1.Deployment) (corev1.Pod, *plan.Difference, error) {
+	if d.Status.ObservedGeneration < d.Generation {
+		return corev1.Pod{}, &plan.Difference{Subject: "Deployment " + d.Name, Expected: "taken up by the controller manager", Seen: "nothing of it"}, nil
 	}
-	return nil, errors.New("the API names node " + name + ", which the cluster's provider doesn't know")
+	found, err := client.CoreV1().Pods(d.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + d.Name})
+	if err != nil {
+		return corev1.Pod{}, nil, fmt.Errorf("listing the pods of Deployment %s: %w", d.Name, err)
+	}
+	if n := len(found.Items); n != 1 {
+		return corev1.Pod{}, &plan.Difference{Subject: "Deployment " + d.Name, Expected: "1 pod", Seen: fmt.Sprint(n)}, nil
+	}
+	pod := found.Items[0]
+	switch {
+	case pod.Spec.NodeName == "":
+		return pod, &plan.Difference{Subject: "pod " + pod.Name, Expected: "a node, given by the scheduler", Seen: "none"}, nil
+	case net.ParseIP(pod.Status.PodIP) == nil:
+		return pod, &plan.Difference{Subject: "pod " + pod.Name, Expected: "an IP, told by kubelet on " + pod.Spec.NodeName, Seen: fmt.Sprintf("%q", pod.Status.PodIP)}, nil
+	default:
+		return pod, nil, nil
+	}
+}
+
+// workAnswers finds the pod's container in the runtime of its node, and asks it from every node and from inside the restored workload.
+func workAnswers(ctx context.Context, s *Subject, pod corev1.Pod, svc *corev1.Service) (wrong []plan.Difference, right []string, err error) {
+	running, err := onNodes(ctx, s.Cluster.Nodes(), runningOn)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := target{namespace: pod.Namespace, name: svc.Name, port: s.Workload.Port, nodes: addresses(s.Cluster)}
+	t.addPod(pod)
+	t.addService(*svc)
+	missing, _ := t.place(s.Cluster, running)
+	if at := t.pods[0].node; at != nil && at.Name() != pod.Spec.NodeName {
+		missing = append(missing, plan.Difference{Subject: "pod " + pod.Name, Expected: "on node " + pod.Spec.NodeName + ", as the scheduler said", Seen: "on node " + at.Name()})
+	}
+	if len(missing) > 0 { // who isn't there need not be asked
+		return missing, nil, nil
+	}
+	old, _, err := workloadNow(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, from := old.place(s.Cluster, running)
+	if len(from) == 0 {
+		wrong = append(wrong, plan.Difference{Subject: "Service " + svc.Name + " from inside the restored workload", Expected: "a running container to ask from", Seen: "none"})
+	}
+	for _, n := range s.Cluster.Nodes() {
+		from = append(from, vantage{name: "node " + n.Name(), node: n})
+	}
+	w, right, err := t.ask(ctx, from)
+	return append(wrong, w...), right, err
 }
 
 func newDeployment(w Workload) *appsv1.Deployment {
@@ -115,6 +157,17 @@ func newDeployment(w Workload) *appsv1.Deployment {
 					Ports: []corev1.ContainerPort{{ContainerPort: int32(w.Port)}},
 				}}},
 			},
+		},
+	}
+}
+
+func newService(w Workload) *corev1.Service {
+	name := NewWork(w)
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.Namespace, Labels: map[string]string{"app": name}},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": name},
+			Ports:    []corev1.ServicePort{{Port: int32(w.Port), TargetPort: intstr.FromInt(w.Port), Protocol: corev1.ProtocolTCP}},
 		},
 	}
 }

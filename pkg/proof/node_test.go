@@ -18,66 +18,133 @@ import (
 var errLost = errors.New("connection lost")
 
 func TestStatusBacked(t *testing.T) {
-	run := func(id, podUID string) controlplane.Container {
-		return controlplane.Container{ID: id, Name: "nginx", PodNamespace: "default", PodUID: podUID, StartedAt: time.Unix(100, 0)}
-	}
+	run := func(id, podUID string) controlplane.Container { return contained(id, "nginx", podUID) }
 	exited := run("c-a", "u-a")
 	exited.State = controlplane.ContainerExited
+	earlier := run("c-a", "u-a")
+	earlier.StartedAt = started.Add(-time.Second)
 	mirror := newPod("kube-system", "etcd-cp-a", "u-mirror", "cp-a", "etcd=c-etcd")
 	meta(mirror)["annotations"] = object{corev1.MirrorPodAnnotationKey: "hash-1", "kubernetes.io/config.hash": "hash-1"}
-	etcd := run("c-etcd", "hash-1")
+	etcd := contained("c-etcd", "etcd", "hash-1")
 	a, b := newPod("default", "nginx-1-a", "u-a", "cp-a", "nginx=c-a"), newPod("default", "nginx-1-b", "u-b", "cp-b", "nginx=c-b")
 	// The phase of a pod whose container is about to be tried again is Running.
 	waits := newPod("default", "crashes", "u-x", "cp-a")
 	waits["status"].(object)["containerStatuses"] = []object{{"name": "x", "state": object{"waiting": object{"reason": "CrashLoopBackOff"}}}}
 	pending := newPod("default", "pending", "u-p", "")
 	pending["status"] = object{"phase": "Pending"}
+	// says is nginx-1-a with something else said of its container, or of one more of another kind.
+	says := func(kind string, status object) object {
+		o := newPod("default", "nginx-1-a", "u-a", "cp-a", "nginx=c-a")
+		o["status"].(object)[kind] = []object{status}
+		return o
+	}
+	ended := func(id string) object {
+		return object{"terminated": object{"reason": "Completed", "containerID": "containerd://" + id, "startedAt": nil, "finishedAt": nil}}
+	}
+	helper := func(id string) object {
+		return object{"name": "helper", "ready": true, "started": true, "containerID": "containerd://" + id, "state": runningState()}
+	}
+	nginxOf, helperOf := run("c-a", "u-a"), contained("c-h", "helper", "u-a")
 
 	for name, c := range map[string]struct {
 		pods       []object
 		containers []controlplane.Container // on cp-a; cp-b runs c-b
 		afterwards []controlplane.Container
-		status     plan.Status
-		want       string // part of the detail
+		// passed is the detail of a check that passes.
+		passed                  string
+		subject, expected, seen string
 	}{
 		"all run": {
-			[]object{a, b, mirror, waits, pending},
-			[]controlplane.Container{run("c-a", "u-a"), etcd, run("c-other", "u-unknown")},
-			nil, plan.StatusPassed, "3 containers that are said to run do run",
+			pods:       []object{a, b, mirror, waits, pending},
+			containers: []controlplane.Container{nginxOf, etcd, run("c-other", "u-unknown")},
+			passed:     "3 containers that are said to run do run",
+		},
+		"one that works before the others has ended well": {
+			pods:       []object{says("initContainerStatuses", object{"name": "init", "ready": true, "containerID": "containerd://c-i", "state": ended("c-i")})},
+			containers: []controlplane.Container{nginxOf},
+			passed:     "1 containers that are said to run do run",
+		},
+		"a sidecar and a debugger run": {
+			pods:       []object{says("initContainerStatuses", helper("c-h")), says("ephemeralContainerStatuses", helper("c-h"))},
+			containers: []controlplane.Container{nginxOf, helperOf},
+			passed:     "4 containers that are said to run do run",
 		},
 		"the lie after a restore: Running, and no container": {
-			[]object{a, b, mirror}, []controlplane.Container{etcd}, nil, plan.StatusFailed,
-			"1 containers are said to run and don't: pod default/nginx-1-a container nginx: expected c-a running on node cp-a, seen no such running container",
+			pods: []object{a, b, mirror}, containers: []controlplane.Container{etcd},
+			subject: "pod default/nginx-1-a container nginx", expected: "c-a running on node cp-a", seen: "no such running container",
+		},
+		"a sidecar doesn't run": {
+			pods: []object{says("initContainerStatuses", helper("c-h"))}, containers: []controlplane.Container{nginxOf},
+			subject: "pod default/nginx-1-a container helper", expected: "c-h running on node cp-a", seen: "no such running container",
+		},
+		"a debugger doesn't run": {
+			pods: []object{says("ephemeralContainerStatuses", helper("c-h"))}, containers: []controlplane.Container{nginxOf},
+			subject: "pod default/nginx-1-a container helper", expected: "c-h running on node cp-a", seen: "no such running container",
 		},
 		"the container of another pod": {
-			[]object{a}, []controlplane.Container{run("c-a", "u-before")}, nil, plan.StatusFailed,
-			"pod default/nginx-1-a container nginx: expected c-a to be of pod UID u-a, seen u-before",
+			pods: []object{a}, containers: []controlplane.Container{run("c-a", "u-before")},
+			subject: "pod default/nginx-1-a container nginx", expected: "c-a of pod UID u-a", seen: "u-before",
+		},
+		"another container of the pod": {
+			pods: []object{a}, containers: []controlplane.Container{contained("c-a", "helper", "u-a")},
+			subject: "pod default/nginx-1-a container nginx", expected: "c-a named nginx", seen: "helper",
+		},
+		"started at another time": {
+			pods: []object{a}, containers: []controlplane.Container{earlier},
+			subject: "pod default/nginx-1-a container nginx", expected: "c-a started at 1970-01-01 00:01:40", seen: "started at 1970-01-01 00:01:39",
+		},
+		"said to have ended, and runs": {
+			pods:       []object{says("containerStatuses", object{"name": "nginx", "containerID": "containerd://c-a", "state": ended("c-a")})},
+			containers: []controlplane.Container{nginxOf},
+			subject:    "pod default/nginx-1-a container nginx", expected: "c-a not to run: the status says that it ended (Completed)", seen: "running since 1970-01-01 00:01:40.250",
+		},
+		"said to wait for its next try, and runs": {
+			pods: []object{says("containerStatuses", object{
+				"name": "nginx", "containerID": "containerd://c-a", "state": object{"waiting": object{"reason": "CrashLoopBackOff"}}, "lastState": ended("c-a"),
+			})},
+			containers: []controlplane.Container{nginxOf},
+			subject:    "pod default/nginx-1-a container nginx", expected: "c-a not to run: the status says that it waits (CrashLoopBackOff)", seen: "running since",
+		},
+		"the one before it is said to have ended, and runs": {
+			pods: []object{says("containerStatuses", object{
+				"name": "nginx", "ready": true, "containerID": "containerd://c-a", "state": runningState(), "lastState": ended("c-h"),
+			})},
+			containers: []controlplane.Container{nginxOf, helperOf},
+			subject:    "pod default/nginx-1-a container nginx", expected: "c-h not to run", seen: "running since",
+		},
+		"called ready, and said to have ended": {
+			pods:       []object{says("containerStatuses", object{"name": "nginx", "ready": true, "containerID": "containerd://c-a", "state": ended("c-a")})},
+			containers: []controlplane.Container{nginxOf},
+			subject:    "pod default/nginx-1-a container nginx", expected: "c-a in the state that the status says: ended (Completed)", seen: "running since",
 		},
 		"a container that has ended since it was listed": {
-			[]object{a}, []controlplane.Container{run("c-a", "u-a")}, []controlplane.Container{exited}, plan.StatusFailed, "seen no such running container",
+			pods: []object{a}, containers: []controlplane.Container{nginxOf}, afterwards: []controlplane.Container{exited},
+			subject: "pod default/nginx-1-a container nginx", expected: "c-a running", seen: "no such running container",
 		},
 		"on another node": {
-			[]object{newPod("default", "nginx-1-a", "u-a", "cp-b", "nginx=c-a")}, []controlplane.Container{run("c-a", "u-a")}, nil,
-			plan.StatusFailed, "expected c-a running on node cp-b",
+			pods: []object{newPod("default", "nginx-1-a", "u-a", "cp-b", "nginx=c-a")}, containers: []controlplane.Container{nginxOf},
+			subject: "pod default/nginx-1-a container nginx", expected: "c-a running on node cp-b", seen: "no such running container",
 		},
 		"on a node that nobody knows": {
-			[]object{newPod("default", "nginx-1-a", "u-a", "cp-z", "nginx=c-a")}, []controlplane.Container{run("c-a", "u-a")}, nil,
-			plan.StatusFailed, "expected c-a running on node cp-z",
+			pods: []object{newPod("default", "nginx-1-a", "u-a", "cp-z", "nginx=c-a")}, containers: []controlplane.Container{nginxOf},
+			subject: "pod default/nginx-1-a container nginx", expected: "c-a running on node cp-z", seen: "no such running container",
 		},
 		"no container ID": {
-			[]object{newPod("default", "nginx-1-a", "u-a", "cp-a", "nginx=")}, nil, nil, plan.StatusFailed, "expected a container without an ID running on node cp-a",
+			pods:    []object{newPod("default", "nginx-1-a", "u-a", "cp-a", "nginx=")},
+			subject: "pod default/nginx-1-a container nginx", expected: "a container without an ID running on node cp-a", seen: "no such running container",
 		},
 		"no container at all": {
-			[]object{newPod("default", "nginx-1-a", "u-a", "cp-a")}, nil, nil, plan.StatusFailed,
-			"pod default/nginx-1-a: expected to name the containers that run, seen phase Running and none",
+			pods:    []object{newPod("default", "nginx-1-a", "u-a", "cp-a")},
+			subject: "pod default/nginx-1-a", expected: "to name the containers that run", seen: "phase Running and none",
 		},
 		"a static pod of another manifest": {
-			[]object{mirror}, []controlplane.Container{run("c-etcd", "hash-0")}, nil, plan.StatusFailed, "expected c-etcd to be of pod UID hash-1, seen hash-0",
+			pods: []object{mirror}, containers: []controlplane.Container{contained("c-etcd", "etcd", "hash-0")},
+			subject: "pod kube-system/etcd-cp-a container etcd", expected: "c-etcd of pod UID hash-1", seen: "hash-0",
 		},
 		"a static pod by the UID of its mirror": {
-			[]object{mirror}, []controlplane.Container{run("c-etcd", "u-mirror")}, nil, plan.StatusFailed, "expected c-etcd to be of pod UID hash-1, seen u-mirror",
+			pods: []object{mirror}, containers: []controlplane.Container{contained("c-etcd", "etcd", "u-mirror")},
+			subject: "pod kube-system/etcd-cp-a container etcd", expected: "c-etcd of pod UID hash-1", seen: "u-mirror",
 		},
-		"no pod": {nil, nil, nil, plan.StatusFailed, "no pod says that it runs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Subject{
@@ -88,10 +155,19 @@ func TestStatusBacked(t *testing.T) {
 				},
 			}
 			f, err := statusBacked(t.Context(), s)
-			if err != nil || f.Status != c.status || !strings.Contains(f.Detail, c.want) {
-				t.Errorf("%+v, %v; want %s: %s", f, err, c.status, c.want)
+			if c.passed == "" {
+				differs(t, f, err, c.subject, c.expected, c.seen)
+				if len(f.Differences) != 1 {
+					t.Errorf("%d differences: %v", len(f.Differences), f.Differences)
+				}
+			} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed {
+				t.Errorf("%+v, %v; want a pass: %s", f, err, c.passed)
 			}
 		})
+	}
+	s := &Subject{Servers: []Server{serve(t, "cp-a", &apiServer{})}, Cluster: machines{{name: "cp-a"}}}
+	if f, err := statusBacked(t.Context(), s); err != nil || f.Status != plan.StatusFailed || f.Detail != "no pod says that it runs" {
+		t.Errorf("no pod: %+v, %v", f, err)
 	}
 }
 
@@ -110,7 +186,7 @@ func TestStatusBackedAsksByName(t *testing.T) {
 		Cluster: machines{{name: "cp-a"}},
 	}
 	f, err := statusBacked(t.Context(), s)
-	if err != nil || f.Status != plan.StatusFailed || !strings.Contains(f.Detail, "1 containers are said to run and don't: pod default/nginx-1-a") {
+	if err != nil || f.Status != plan.StatusFailed || !strings.Contains(f.Detail, "1 statements of pods about their containers are not true: pod default/nginx-1-a") {
 		t.Errorf("%+v, %v", f, err)
 	}
 }
@@ -186,34 +262,20 @@ func (m *machine) component(name string) *controlplane.Container {
 
 func TestControlPlaneRenewed(t *testing.T) {
 	before := time.Unix(1795409198, 499000000) // a millisecond before the swap
+	const start, early = "a start after 2026-11-23 04:46:38.500", "2026-11-23 04:46:38.499"
 	for name, c := range map[string]struct {
-		change func(m *machine)
-		status plan.Status
-		want   string // part of the detail
+		change                  func(m *machine)
+		subject, expected, seen string // empty where it passes
 	}{
-		"all of it": {func(*machine) {}, plan.StatusPassed, "etcd runs on " + newDir},
-		"a kubelet from before": {
-			func(m *machine) { m.kubelet = before }, plan.StatusFailed,
-			"1 parts of the control plane are from before the swap or on other data: kubelet on cp-a: expected a start after 04:46:38.500, seen 04:46:38.499",
-		},
-		"an API server from before": {
-			func(m *machine) { m.component("kube-apiserver").StartedAt = before }, plan.StatusFailed,
-			"kube-apiserver on cp-a: expected a start after 04:46:38.500, seen 04:46:38.499",
-		},
-		"an etcd from before": {
-			func(m *machine) { m.component("etcd").StartedAt = before }, plan.StatusFailed, "etcd on cp-a: expected a start after",
-		},
+		"all of it":                 {func(*machine) {}, "", "", ""},
+		"a kubelet from before":     {func(m *machine) { m.kubelet = before }, "kubelet on cp-a", start, early},
+		"an API server from before": {func(m *machine) { m.component("kube-apiserver").StartedAt = before }, "kube-apiserver on cp-a", start, early},
+		"an etcd from before":       {func(m *machine) { m.component("etcd").StartedAt = before }, "etcd on cp-a", start, early},
 		"etcd on the old directory": {
-			func(m *machine) { m.component("etcd").Mounts[1].HostPath = oldDir }, plan.StatusFailed,
-			"etcd on cp-a: expected to run on " + newDir + `, seen "` + oldDir + `"`,
+			func(m *machine) { m.component("etcd").Mounts[1].HostPath = oldDir }, "etcd on cp-a", "to run on " + newDir, `"` + oldDir + `"`,
 		},
-		"etcd with its data in the container": {
-			func(m *machine) { m.component("etcd").Mounts = nil }, plan.StatusFailed, `etcd on cp-a: expected to run on ` + newDir + `, seen ""`,
-		},
-		"no scheduler": {
-			func(m *machine) { m.component("kube-scheduler").PodNamespace = "default" }, plan.StatusFailed,
-			"kube-scheduler on cp-a: expected 1 running container, seen 0",
-		},
+		"etcd with its data in the container": {func(m *machine) { m.component("etcd").Mounts = nil }, "etcd on cp-a", "to run on " + newDir, `""`},
+		"no scheduler":                        {func(m *machine) { m.component("kube-scheduler").PodNamespace = "default" }, "kube-scheduler on cp-a", "1 running container", "0"},
 		"a scheduler that has ended": {
 			func(m *machine) {
 				m.afterwards = append(m.afterwards, m.containers...)
@@ -222,14 +284,14 @@ func TestControlPlaneRenewed(t *testing.T) {
 						m.afterwards[i].State = controlplane.ContainerExited
 					}
 				}
-			}, plan.StatusFailed, "kube-scheduler on cp-a: expected 1 running container, seen 0",
+			}, "kube-scheduler on cp-a", "1 running container", "0",
 		},
 		"two controller managers": {
 			func(m *machine) {
 				second := *m.component("kube-controller-manager")
 				second.ID = "c-second"
 				m.containers = append(m.containers, second)
-			}, plan.StatusFailed, "kube-controller-manager on cp-a: expected 1 running container, seen 2",
+			}, "kube-controller-manager on cp-a", "1 running container", "2",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -237,8 +299,13 @@ func TestControlPlaneRenewed(t *testing.T) {
 			c.change(m)
 			s := &Subject{DataDir: newDir, Members: []controlplane.Member{{Name: "cp-a", Node: m, Etcd: controlplane.EtcdConfig{DataDir: oldDir}}}}
 			f, err := controlPlaneRenewed(t.Context(), s)
-			if err != nil || f.Status != c.status || !strings.Contains(f.Detail, c.want) {
-				t.Errorf("%+v, %v; want %s: %s", f, err, c.status, c.want)
+			if c.subject != "" {
+				differs(t, f, err, c.subject, c.expected, c.seen)
+				if len(f.Differences) != 1 || f.Final { // somebody may yet restart it
+					t.Errorf("final %v, differences %v", f.Final, f.Differences)
+				}
+			} else if err != nil || f.Status != plan.StatusPassed || !strings.Contains(f.Detail, "etcd runs on "+newDir) || len(f.Evidence) != 6 {
+				t.Errorf("%+v, %v", f, err)
 			}
 		})
 	}
@@ -248,10 +315,11 @@ func TestControlPlaneRenewed(t *testing.T) {
 		cfg := controlplane.EtcdConfig{DataDir: oldDir}
 		s := &Subject{DataDir: newDir, Members: []controlplane.Member{{Name: "cp-a", Node: renewedMachine(), Etcd: cfg}, {Name: "cp-b", Node: second, Etcd: cfg}}}
 		f, err := controlPlaneRenewed(t.Context(), s)
-		if err != nil || f.Status != plan.StatusFailed || !strings.Contains(f.Detail, "kubelet on cp-b") {
-			t.Errorf("%+v, %v", f, err)
-		}
+		differs(t, f, err, "kubelet on cp-b", start, early)
 	})
+	if f, err := controlPlaneRenewed(t.Context(), &Subject{}); err != nil || f.Status != plan.StatusFailed {
+		t.Errorf("no control plane: %+v, %v", f, err)
+	}
 }
 
 func TestControlPlaneThatCannotBeRead(t *testing.T) {

@@ -13,38 +13,44 @@ import (
 
 func TestObjectsRestored(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(live map[string][]object)
-		status plan.Status
-		want   string // part of the detail
+		change                  func(live map[string][]object)
+		subject, expected, seen string // empty where it passes
 	}{
-		"all are back": {func(map[string][]object) {}, plan.StatusPassed, "5 objects have their UIDs and specs"},
-		"one is missing": {
-			func(live map[string][]object) { live["services"] = nil }, plan.StatusFailed,
-			"1 of 5 objects are not back: services default/nginx: expected UID u-service, seen nothing",
-		},
-		"one was made anew": {
-			func(live map[string][]object) { meta(live["deployments"][0])["uid"] = "u-new" }, plan.StatusFailed,
-			"deployments default/nginx: expected UID u-deployment, seen u-new",
-		},
+		"all are back":      {func(map[string][]object) {}, "", "", ""},
+		"one is missing":    {func(live map[string][]object) { live["services"] = nil }, "services default/nginx", "UID u-service", "nothing"},
+		"one was made anew": {func(live map[string][]object) { meta(live["deployments"][0])["uid"] = "u-new" }, "deployments default/nginx", "UID u-deployment", "UID u-new"},
 		"one is about to go": {
-			func(live map[string][]object) { meta(live["pods"][0])["deletionTimestamp"] = "2026-11-23T04:46:38Z" }, plan.StatusFailed,
-			"pods default/nginx-1-a: expected to stay, seen being deleted since 2026-11-23",
+			func(live map[string][]object) { meta(live["pods"][0])["deletionTimestamp"] = "2026-11-23T04:46:38Z" },
+			"pods default/nginx-1-a", "to stay", "being deleted since 2026-11-23 04:46:38",
 		},
 		"one has changed": {
-			func(live map[string][]object) { live["deployments"][0]["spec"] = object{"of": "else"} }, plan.StatusFailed,
-			"deployments default/nginx: the spec differs from the snapshot's",
+			func(live map[string][]object) { live["deployments"][0]["spec"] = object{"of": "else"} },
+			"deployments default/nginx spec.of", `"nginx"`, `"else"`,
+		},
+		"one has more": {
+			func(live map[string][]object) { live["deployments"][0]["spec"].(object)["paused"] = true },
+			"deployments default/nginx spec.paused", "no such field", "true",
+		},
+		"one has lost everything": {
+			func(live map[string][]object) { delete(live["deployments"][0], "spec") },
+			"deployments default/nginx spec", `{"of":"nginx"}`, "null",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, live := nginx()
 			c.change(live)
 			f, err := objectsRestored(t.Context(), &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}})
-			if err != nil || f.Status != c.status || !strings.Contains(f.Detail, c.want) {
-				t.Errorf("%+v, %v; want %s: %s", f, err, c.status, c.want)
+			if c.subject != "" {
+				differs(t, f, err, c.subject, c.expected, c.seen)
+				if !strings.HasPrefix(f.Detail, "1 of 5 objects are not back as they were: ") || len(f.Differences) != 1 || len(f.Evidence) != 4 {
+					t.Errorf("%+v", f)
+				}
+			} else if err != nil || f.Status != plan.StatusPassed || f.Detail != "5 objects have their UIDs and specs" {
+				t.Errorf("%+v, %v", f, err)
 			}
 		})
 	}
-	if f, err := objectsRestored(t.Context(), &Subject{}); err != nil || f.Status != plan.StatusFailed {
+	if f, err := objectsRestored(t.Context(), &Subject{}); err != nil || f.Status != plan.StatusFailed || !f.Final {
 		t.Errorf("without a workload: %+v, %v", f, err)
 	}
 	refuses := &apiServer{lie: func(w http.ResponseWriter, _ *http.Request, _ call) bool {
@@ -57,116 +63,312 @@ func TestObjectsRestored(t *testing.T) {
 	}
 }
 
-func TestServiceAnswers(t *testing.T) {
-	workload := func() (Workload, map[string][]object) {
-		w, live := nginx()
-		live["services"][0]["spec"] = object{"clusterIP": "10.96.0.7"}
-		for i, ip := range []string{"10.244.0.5", "10.244.0.6"} {
-			live["pods"][i]["status"] = object{"podIP": ip}
-		}
-		return w, live
-	}
+func TestFieldDifferences(t *testing.T) {
+	want := object{"replicas": int64(2), "selector": object{"app.kubernetes.io/name": "x"}, "containers": []any{object{"image": "a"}, object{"image": "b"}}}
 	for name, c := range map[string]struct {
-		change func(live map[string][]object)
-		silent []string
-		status plan.Status
-		want   string // part of the detail
+		got  any
+		want []string
 	}{
-		"all answer": {func(map[string][]object) {}, nil, plan.StatusPassed, "3 of 3 requests were answered"},
-		"a pod doesn't": {
-			func(map[string][]object) {}, []string{"10.244.0.6"}, plan.StatusFailed,
-			"1 of 3 requests found no answer: pods default/nginx-1-b at 10.244.0.6 from node cp-a: ",
+		"the same":     {object{"replicas": int64(2), "selector": object{"app.kubernetes.io/name": "x"}, "containers": []any{object{"image": "a"}, object{"image": "b"}}}, nil},
+		"another kind": {"text", []string{`spec: expected {"containers":[{"image":"a"},{"image":"b"}],"replicas":2,"selector":{"app.kubernetes.io/name":"x"}}, seen "text"`}},
+		"several fields": {
+			object{"replicas": int64(3), "selector": object{"app.kubernetes.io/name": "y"}, "containers": []any{object{"image": "a"}, object{"image": "c"}}},
+			[]string{`spec.containers[1].image: expected "b", seen "c"`, "spec.replicas: expected 2, seen 3", `spec.selector['app.kubernetes.io/name']: expected "x", seen "y"`},
 		},
-		"the Service doesn't": {
-			func(map[string][]object) {}, []string{"10.96.0.7"}, plan.StatusFailed,
-			"1 of 3 requests found no answer: services default/nginx at 10.96.0.7",
+		"another length": {
+			object{"replicas": int64(2), "selector": object{"app.kubernetes.io/name": "x"}, "containers": []any{object{"image": "a"}}},
+			[]string{`spec.containers: expected [{"image":"a"},{"image":"b"}], seen [{"image":"a"}]`},
+		},
+	} {
+		var got []string
+		for _, d := range fieldDifferences("spec", want, c.got) {
+			got = append(got, d.String())
+		}
+		if strings.Join(got, "\n") != strings.Join(c.want, "\n") {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+	if got := value(strings.Repeat("é", longestValue), true); len(got) > longestValue+len("…") || !strings.HasSuffix(got, "…") {
+		t.Errorf("a long value: %q", got)
+	}
+}
+
+// servedWorkload is nginx with two pods on two nodes, behind a Service with a port on every node, and the network that leads there.
+func servedWorkload() (Workload, map[string][]object, machines) {
+	w, live := nginx()
+	live["services"][0]["spec"] = object{"clusterIP": "10.96.0.7", "ports": []any{object{"port": 80, "nodePort": 30080}}}
+	for i, ip := range []string{"10.244.0.5", "10.244.1.6"} {
+		live["pods"][i]["status"] = object{"podIP": ip}
+	}
+	network := &web{leads: map[string]string{
+		"10.244.0.5": "c-a", "10.244.1.6": "c-b", "10.96.0.7": "c-b", "172.18.0.2:30080": "c-a", "172.18.0.3:30080": "c-a", "nginx.default.svc": "c-b",
+	}}
+	return w, live, machines{
+		{name: "cp-a", web: network, containers: []controlplane.Container{contained("c-a", "nginx", "u-a"), contained("c-other", "other", "u-other")}},
+		{name: "cp-b", address: "172.18.0.3", web: network, containers: []controlplane.Container{contained("c-b", "nginx", "u-b")}},
+	}
+}
+
+func TestServiceAnswers(t *testing.T) {
+	const all = "12 of 12 requests were answered by the workload's own pods" // of 2 nodes: 2 pods, a Service, 2 node ports; of 2 pods: a name
+	for name, c := range map[string]struct {
+		change                  func(w *web, live map[string][]object, nodes machines)
+		passed                  string
+		evidence                string
+		subject, expected, seen string
+	}{
+		"all answer": {
+			change: func(*web, map[string][]object, machines) {}, passed: all,
+			evidence: "Service nginx as nginx.default.svc from pod nginx-1-b: answered by pod nginx-1-b",
+		},
+		"the image logs nothing": {
+			change: func(w *web, _ map[string][]object, _ machines) { w.mute = true }, passed: all,
+			evidence: "Service nginx at 10.96.0.7 from node cp-a: the answer that the pods give (the image logs no requests)",
+		},
+		"a pod doesn't answer": {
+			change:  func(w *web, _ map[string][]object, _ machines) { delete(w.leads, "10.244.1.6") },
+			subject: "pod nginx-1-b at 10.244.1.6 from node cp-a", expected: "an answer", seen: "Connection timed out",
+		},
+		"a pod's IP leads to another pod": {
+			change:  func(w *web, _ map[string][]object, _ machines) { w.leads["10.244.1.6"] = "c-a" },
+			subject: "pod nginx-1-b at 10.244.1.6 from node cp-b", expected: "an answer of that pod", seen: "answered by pod nginx-1-a",
+		},
+		"a pod's IP leads to a stranger": {
+			change:  func(w *web, _ map[string][]object, _ machines) { w.leads["10.244.1.6"] = "c-other" },
+			subject: "pod nginx-1-b at 10.244.1.6 from node cp-b", expected: "an answer of that pod", seen: "the request is in no log of the workload",
+		},
+		"the Service doesn't answer": {
+			change:  func(w *web, _ map[string][]object, _ machines) { delete(w.leads, "10.96.0.7") },
+			subject: "Service nginx at 10.96.0.7 from node cp-a", expected: "an answer", seen: "Connection timed out",
+		},
+		"the Service leads to a stranger with the same page": {
+			change:  func(w *web, _ map[string][]object, _ machines) { w.leads["10.96.0.7"] = "c-other" },
+			subject: "Service nginx at 10.96.0.7 from node cp-b", expected: "an answer of one of its pods", seen: "something else answers",
+		},
+		"the Service leads to a stranger, and the image logs nothing": {
+			change: func(w *web, _ map[string][]object, _ machines) {
+				w.mute, w.leads["10.96.0.7"], w.pages = true, "c-other", map[string]string{"c-other": "another page"}
+			},
+			subject: "Service nginx at 10.96.0.7 from node cp-b", expected: "the answer that its pods give", seen: "another, with SHA-256 ",
+		},
+		"a node's port doesn't answer": {
+			change:  func(w *web, _ map[string][]object, _ machines) { delete(w.leads, "172.18.0.3:30080") },
+			subject: "Service nginx at 172.18.0.3:30080 from node cp-a", expected: "an answer", seen: "Connection timed out",
+		},
+		"the name isn't known": {
+			change:  func(w *web, _ map[string][]object, _ machines) { delete(w.leads, "nginx.default.svc") },
+			subject: "Service nginx as nginx.default.svc from pod nginx-1-a", expected: "an answer", seen: "Connection timed out",
+		},
+		"the name leads to a stranger": {
+			change:  func(w *web, _ map[string][]object, _ machines) { w.leads["nginx.default.svc"] = "c-other" },
+			subject: "Service nginx as nginx.default.svc from pod nginx-1-a", expected: "an answer of one of its pods", seen: "something else answers",
+		},
+		"a pod without a container": {
+			change:  func(_ *web, _ map[string][]object, nodes machines) { nodes[1].containers = nil },
+			subject: "pod default/nginx-1-b", expected: "a running container", seen: "none on any node",
 		},
 		"a pod has no address": {
-			func(live map[string][]object) { live["pods"][0]["status"] = object{} }, nil, plan.StatusFailed, `pods default/nginx-1-a has no IP ("")`,
+			change:  func(_ *web, live map[string][]object, _ machines) { live["pods"][0]["status"] = object{} },
+			subject: "pods default/nginx-1-a", expected: "an address to ask", seen: `""`,
 		},
-		"a Service without one": {
-			func(live map[string][]object) { live["services"][0]["spec"] = object{"clusterIP": "None"} }, nil, plan.StatusFailed, `services default/nginx has no IP ("None")`,
+		"a Service without an address": {
+			change: func(_ *web, live map[string][]object, _ machines) {
+				live["services"][0]["spec"] = object{"clusterIP": "None"}
+			},
+			subject: "services default/nginx", expected: "an address to ask", seen: `"None"`,
 		},
 		"a pod isn't there": {
-			func(live map[string][]object) { live["pods"] = live["pods"][:1] }, nil, plan.StatusFailed, "GET pods default/nginx-1-b",
+			change:  func(_ *web, live map[string][]object, _ machines) { live["pods"] = live["pods"][:1] },
+			subject: "pods default/nginx-1-b", expected: "an address to ask", seen: "no such object",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, live := workload()
-			c.change(live)
-			s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: machines{{name: "cp-a", unreachable: c.silent}}}
-			f, err := serviceAnswers(t.Context(), s)
-			if err != nil || f.Status != c.status || !strings.Contains(f.Detail, c.want) {
-				t.Errorf("%+v, %v; want %s: %s", f, err, c.status, c.want)
+			t.Parallel() // those that find no trace of a request wait for it
+			w, live, nodes := servedWorkload()
+			c.change(nodes[0].web, live, nodes)
+			f, err := serviceAnswers(t.Context(), &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: nodes})
+			if c.passed == "" {
+				differs(t, f, err, c.subject, c.expected, c.seen)
+			} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed || !holds(f.Evidence, c.evidence) {
+				t.Errorf("%+v, %v; want a pass: %s", f, err, c.passed)
 			}
 		})
 	}
-	w, live := workload()
+	w, live, nodes := servedWorkload()
 	w.Objects = w.Objects[:2] // neither pods nor a Service
-	s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: machines{{name: "cp-a"}}}
+	s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: nodes}
 	if f, err := serviceAnswers(t.Context(), s); err != nil || f.Status != plan.StatusFailed || !strings.Contains(f.Detail, "no address to ask") {
 		t.Errorf("without an address: %+v, %v", f, err)
+	}
+	w, live, nodes = servedWorkload()
+	nodes[1].broken = errLost
+	s = &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: nodes}
+	if f, err := serviceAnswers(t.Context(), s); err == nil {
+		t.Errorf("a node that can't be reached: %+v", f)
+	}
+}
+
+// TestTokens: every request has one of its own, in every look, and no value stands inside of a script.
+func TestTokens(t *testing.T) {
+	w, live, nodes := servedWorkload()
+	s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: nodes}
+	for range 2 {
+		if f, err := serviceAnswers(t.Context(), s); err != nil || f.Status != plan.StatusPassed {
+			t.Fatalf("%+v, %v", f, err)
+		}
+	}
+	seen := map[string]bool{}
+	for _, tokens := range nodes[0].web.logs {
+		for _, token := range tokens {
+			if token == "" || seen[token] {
+				t.Errorf("token %q", token)
+			}
+			seen[token] = true
+		}
+	}
+	if len(seen) != 24 {
+		t.Errorf("%d tokens", len(seen))
+	}
+}
+
+func TestAnswersThatCannotBeRead(t *testing.T) {
+	for _, out := range []string{"", "1 answered abc\n", "1 answered abc\n2 answered\n", "1 answered abc\n3 answered abc\n", "sh: curl: not found\n", "1 answered a\n2 said b\n"} {
+		if err := take(out, []*question{{}, {}}); err == nil {
+			t.Errorf("%q: no error", out)
+		}
+	}
+	q := []*question{{}, {}}
+	if err := take("2 failed curl: (7) Failed to connect\n1 answered abc\n", q); err != nil || q[0].body != "abc" || q[1].failed != "curl: (7) Failed to connect" {
+		t.Errorf("%+v %+v, %v", q[0], q[1], err)
+	}
+}
+
+// TestNowhereToSendFrom: a pod that has ended since it was listed can't be asked from; that is told, and the others are asked all the same.
+func TestNowhereToSendFrom(t *testing.T) {
+	w, live, nodes := servedWorkload()
+	gone := &vanishing{machine: nodes[1]}
+	s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: mixed{nodes[0], gone}}
+	f, err := serviceAnswers(t.Context(), s)
+	differs(t, f, err, "Service nginx as nginx.default.svc from pod nginx-1-b", "an answer", "could not be sent: nsenter: cannot open /proc/1000/ns/net")
+	if len(f.Differences) != 1 {
+		t.Errorf("%v", f.Differences)
 	}
 }
 
 func TestNewWorkRuns(t *testing.T) {
+	const name = "nginx-after-recovery"
 	deployment := func(observed, available int) object {
-		o := newObject(deployments, "nginx-after-recovery", "u-fresh")
+		o := newObject(deployments, name, "u-fresh")
 		meta(o)["generation"] = 1
 		o["kind"] = "Deployment"
 		o["status"] = object{"observedGeneration": observed, "availableReplicas": available}
 		return o
 	}
-	pod := newPod("default", "nginx-after-recovery-1-a", "u-pod", "cp-a", "nginx=c-fresh")
-	runs := []controlplane.Container{{ID: "c-fresh", Name: "nginx", PodUID: "u-pod"}}
-	for name, c := range map[string]struct {
-		deployment object
-		pods       []object
-		containers []controlplane.Container
-		silent     []string
-		status     plan.Status
-		want       string // part of the detail
+	svc := func(ip string) object {
+		o := newObject(services, name, "u-fresh-service")
+		o["kind"] = "Service"
+		o["spec"] = object{"clusterIP": ip, "ports": []any{object{"port": 80}}}
+		return o
+	}
+	pod := newPod("default", name+"-1-a", "u-pod", "cp-b", "nginx=c-fresh")
+	unscheduled, withoutIP := newPod("default", "p", "u-pod", ""), newPod("default", "p", "u-pod", "cp-b")
+	withoutIP["status"] = object{}
+	for title, c := range map[string]struct {
+		deployment              object
+		service                 object
+		pods                    []object
+		change                  func(w *web, nodes machines)
+		passed                  string
+		subject, expected, seen string
 	}{
-		"it runs": {deployment(1, 1), []object{pod}, runs, nil, plan.StatusPassed, "pod nginx-after-recovery-1-a runs on cp-a and answers at 10.244.0.9"},
+		"it runs": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod},
+			passed: "pod nginx-after-recovery-1-a runs on cp-b and answers at 10.244.0.9, and as Service nginx-after-recovery",
+		},
 		"nobody takes it up": {
-			deployment(0, 0), nil, nil, nil, plan.StatusFailed, "expected the controller manager to take up Deployment nginx-after-recovery, seen nothing of it",
+			deployment: deployment(0, 0), service: svc("10.96.0.9"),
+			subject: "Deployment " + name, expected: "taken up by the controller manager", seen: "nothing of it",
 		},
-		"no pod": {deployment(1, 0), nil, nil, nil, plan.StatusFailed, "expected 1 pod of Deployment nginx-after-recovery, seen 0"},
-		"no node": {
-			deployment(1, 0), []object{newPod("default", "p", "u-pod", "")}, nil, nil, plan.StatusFailed, "expected the scheduler to give pod p a node, seen none",
-		},
-		"an unknown node": {
-			deployment(1, 0), []object{newPod("default", "p", "u-pod", "cp-z")}, nil, nil, plan.StatusFailed, "the API names node cp-z, which the cluster's provider doesn't know",
+		"no pod":  {deployment: deployment(1, 0), service: svc("10.96.0.9"), subject: "Deployment " + name, expected: "1 pod", seen: "0"},
+		"no node": {deployment: deployment(1, 0), service: svc("10.96.0.9"), pods: []object{unscheduled}, subject: "pod p", expected: "a node, given by the scheduler", seen: "none"},
+		"no IP":   {deployment: deployment(1, 0), service: svc("10.96.0.9"), pods: []object{withoutIP}, subject: "pod p", expected: "an IP, told by kubelet on cp-b", seen: `""`},
+		"a Service without an address": {
+			deployment: deployment(1, 1), service: svc(""), pods: []object{pod}, subject: "Service " + name, expected: "a cluster IP", seen: `""`,
 		},
 		"the lie: available, and no container": {
-			deployment(1, 1), []object{pod}, nil, nil, plan.StatusFailed, "expected a running container of pod nginx-after-recovery-1-a on node cp-a, seen none",
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(_ *web, nodes machines) { nodes[1].containers = nil },
+			subject: "pod default/nginx-after-recovery-1-a", expected: "a running container", seen: "none on any node",
 		},
-		"it doesn't answer": {deployment(1, 1), []object{pod}, runs, []string{"10.244.0.9"}, plan.StatusFailed, "Connection timed out"},
-		"not yet available": {deployment(1, 0), []object{pod}, runs, nil, plan.StatusFailed, "expected Deployment nginx-after-recovery to have 1 available replica, seen 0"},
+		"on another node than the scheduler said": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{newPod("default", "p", "u-pod", "cp-z")},
+			subject: "pod p", expected: "on node cp-z", seen: "on node cp-b",
+		},
+		"the pod doesn't answer": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(w *web, _ machines) { delete(w.leads, "10.244.0.9") },
+			subject: "pod nginx-after-recovery-1-a at 10.244.0.9 from node cp-a", expected: "an answer", seen: "Connection timed out",
+		},
+		"the new Service doesn't answer": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(w *web, _ machines) { delete(w.leads, "10.96.0.9") },
+			subject: "Service nginx-after-recovery at 10.96.0.9 from node cp-b", expected: "an answer", seen: "Connection timed out",
+		},
+		"the new Service leads to the old workload": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(w *web, _ machines) { w.leads["10.96.0.9"] = "c-a" },
+			subject: "Service nginx-after-recovery at 10.96.0.9 from node cp-b", expected: "an answer of one of its pods", seen: "something else answers",
+		},
+		"the new name isn't known": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(w *web, _ machines) { delete(w.leads, name+".default.svc") },
+			subject: "Service nginx-after-recovery as nginx-after-recovery.default.svc from pod nginx-1-a", expected: "an answer", seen: "Connection timed out",
+		},
+		"nothing of the restored workload runs": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod},
+			change: func(_ *web, nodes machines) {
+				nodes[0].containers, nodes[1].containers = nil, []controlplane.Container{contained("c-fresh", "nginx", "u-pod")}
+			},
+			subject: "Service nginx-after-recovery from inside the restored workload", expected: "a running container to ask from", seen: "none",
+		},
+		"not yet available": {
+			deployment: deployment(1, 0), service: svc("10.96.0.9"), pods: []object{pod}, subject: "Deployment " + name, expected: "1 available replica", seen: "0",
+		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			made := 0
-			server := &apiServer{
-				objects: map[string][]object{"deployments": {c.deployment}, "pods": c.pods},
-				lie: func(w http.ResponseWriter, _ *http.Request, got call) bool {
-					if got.verb != "POST" {
-						return false
-					}
-					if made++; made == 1 {
-						reply(w, http.StatusCreated, c.deployment)
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			w, live, nodes := servedWorkload()
+			network := nodes[0].web
+			network.leads["10.244.0.9"], network.leads["10.96.0.9"], network.leads[name+".default.svc"] = "c-fresh", "c-fresh", "c-fresh"
+			nodes[1].containers = append(nodes[1].containers, contained("c-fresh", "nginx", "u-pod"))
+			if c.change != nil {
+				c.change(network, nodes)
+			}
+			made := map[string]int{}
+			server := &apiServer{objects: live, lie: func(w http.ResponseWriter, _ *http.Request, got call) bool {
+				fresh := map[string]object{"deployments": c.deployment, "services": c.service}[got.resource]
+				switch {
+				case got.verb == "POST":
+					if made[got.resource]++; made[got.resource] == 1 {
+						reply(w, http.StatusCreated, fresh)
 					} else {
 						status(w, http.StatusConflict, metav1.StatusReasonAlreadyExists)
 					}
-					return true
-				},
-			}
-			w, _ := nginx()
-			s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", server)}, Cluster: machines{{name: "cp-a", containers: c.containers, unreachable: c.silent}}}
+				case got.verb == "GET" && got.name == name:
+					reply(w, http.StatusOK, fresh)
+				case got.verb == "LIST" && got.resource == "pods":
+					reply(w, http.StatusOK, listOf(c.pods...))
+				default:
+					return false
+				}
+				return true
+			}}
+			s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", server)}, Cluster: nodes}
 			for range 2 { // the second look finds what the first one made
 				f, err := newWorkRuns(t.Context(), s)
-				if err != nil || f.Status != c.status || !strings.Contains(f.Detail, c.want) {
-					t.Errorf("%+v, %v; want %s: %s", f, err, c.status, c.want)
+				if c.passed == "" {
+					differs(t, f, err, c.subject, c.expected, c.seen)
+				} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed || len(f.Evidence) != 6 {
+					t.Errorf("%+v, %v; want a pass: %s", f, err, c.passed)
 				}
+			}
+			if made["deployments"] != 2 || made["services"] != 2 {
+				t.Errorf("asked for %v", made)
 			}
 		})
 	}

@@ -1,0 +1,132 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+var (
+	nodes  = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
+	leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
+)
+
+// NodeHeartbeat looks at each node's Lease, which kubelet renews every 10 seconds: after a restore, what a Node says of itself is what it said
+// before the snapshot, until kubelet says more, or until the controller manager has missed it for 40 seconds
+// (https://kubernetes.io/docs/reference/node/node-status/#heartbeats).
+//
+// kubelet writes its own clock into the Lease. So it is compared with what that clock said just before the control plane was taken down.
+func NodeHeartbeat(s *Subject) plan.Check {
+	return plan.Check{
+		Name:    "node-heartbeat",
+		Summary: "each node renewed its Lease after the control plane was taken down, by the node's own clock, and is Ready; the API knows all nodes and no other",
+		Phase:   plan.Prove,
+		Look:    func(ctx context.Context) (plan.Finding, error) { return nodeHeartbeat(ctx, s) },
+	}
+}
+
+func nodeHeartbeat(ctx context.Context, s *Subject) (plan.Finding, error) {
+	for _, n := range s.Cluster.Nodes() {
+		if s.Before.Clocks[n.Name()].IsZero() {
+			return plan.Failed("it is not known what the clock of node "+n.Name()+" said before the outage", "the step that notes it was not carried out").ForGood(), nil
+		}
+	}
+	known, err := byName[corev1.Node](ctx, s.Servers[0], nodes, "")
+	if err != nil {
+		return plan.Finding{}, err
+	}
+	renewed, err := byName[coordinationv1.Lease](ctx, s.Servers[0], leases, corev1.NamespaceNodeLease)
+	if err != nil {
+		return plan.Finding{}, err
+	}
+	var wrong []plan.Difference
+	var right []string
+	for _, n := range s.Cluster.Nodes() {
+		node, exists := known[n.Name()]
+		delete(known, n.Name())
+		d := append(notReady(n.Name(), node, exists), notRenewed(n.Name(), renewed[n.Name()], s.Before.Clocks[n.Name()])...)
+		if wrong = append(wrong, d...); len(d) == 0 {
+			right = append(right, fmt.Sprintf("node %s is Ready and renewed its Lease at %s, after %s", n.Name(), moment(renewed[n.Name()].Spec.RenewTime.Time), moment(s.Before.Clocks[n.Name()])))
+		}
+	}
+	for name, node := range known {
+		wrong = append(wrong, plan.Difference{Subject: "node " + name, Expected: "no such Node: the cluster has none of that name", Seen: fmt.Sprintf("Node object, Ready %s", readiness(node))})
+	}
+	if len(wrong) > 0 {
+		bySubject(wrong)
+		return plan.Differs(fmt.Sprintf("%d things that nodes say are not so, or from before the outage", len(wrong)),
+			"a node whose Lease stays as it was has no kubelet that reaches the API server: look at `journalctl --unit kubelet` on it, for expired or foreign credentials above all; "+
+				"a Node that shouldn't be there was removed after the snapshot: `kubectl delete node`", wrong, right...), nil
+	}
+	return plan.Passed(fmt.Sprintf("%d of %d nodes renewed their Leases after the outage began", len(right), len(right)), right...), nil
+}
+
+// byName lists the objects of a resource in a namespace, all where that is empty, as the type that they are of.
+func byName[T any](ctx context.Context, s Server, r schema.GroupVersionResource, namespace string) (map[string]T, error) {
+	items, err := list(ctx, s, r, namespace, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	objects, err := typed[T](items)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]T{}
+	for i, u := range items {
+		out[u.GetName()] = objects[i]
+	}
+	return out, nil
+}
+
+func notReady(name string, node corev1.Node, exists bool) []plan.Difference {
+	switch {
+	case !exists:
+		return []plan.Difference{{Subject: "node " + name, Expected: "a Node object", Seen: "none"}}
+	case readiness(node) != string(corev1.ConditionTrue):
+		return []plan.Difference{{Subject: "node " + name, Expected: "condition Ready True", Seen: readiness(node)}}
+	default:
+		return nil
+	}
+}
+
+// readiness is the status of a node's condition Ready, and why if it isn't True.
+func readiness(node corev1.Node) string {
+	i := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	if i < 0 {
+		return "not said"
+	}
+	c := node.Status.Conditions[i]
+	if c.Status == corev1.ConditionTrue {
+		return string(c.Status)
+	}
+	return fmt.Sprintf("%s: %s", c.Status, c.Message)
+}
+
+// notRenewed holds a node's Lease against the clock of that node.
+func notRenewed(name string, lease coordinationv1.Lease, outage time.Time) []plan.Difference {
+	subject := "Lease " + corev1.NamespaceNodeLease + "/" + name
+	switch {
+	case lease.Name == "":
+		return []plan.Difference{{Subject: subject, Expected: "to exist", Seen: "nothing"}}
+	case lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != name:
+		holder := "nobody"
+		if lease.Spec.HolderIdentity != nil {
+			holder = *lease.Spec.HolderIdentity
+		}
+		return []plan.Difference{{Subject: subject, Expected: "held by " + name, Seen: "held by " + holder}}
+	case lease.Spec.RenewTime == nil:
+		return []plan.Difference{{Subject: subject, Expected: "renewed after " + moment(outage), Seen: "never renewed"}}
+	case !lease.Spec.RenewTime.After(outage):
+		return []plan.Difference{{Subject: subject, Expected: "renewed after " + moment(outage), Seen: "renewed at " + moment(lease.Spec.RenewTime.Time)}}
+	default:
+		return nil
+	}
+}
