@@ -9,13 +9,21 @@ import (
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/proof"
 )
 
 // Evidence collects, from every node, what explains a failure: the container runtime's view, kubelet's journal and, on control planes,
 // the manifests and the logs of the four components. It goes on where something can't be had.
+//
+// People hand such files on. So private keys, bearer tokens and the values of Secrets are masked, the last as far as an API server can still be asked for
+// them, and only their owner can read the files.
 func (s *Stage) Evidence(ctx context.Context, dir string) ([]string, error) {
 	var paths []string
 	var problems []error
+	leaks, err := s.leakScanner(ctx)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("no API server tells what the Secrets hold, so that only keys and tokens are masked in the evidence: %w", err))
+	}
 	for _, n := range s.Subject.Cluster.Nodes() {
 		folder := filepath.Join(dir, n.Name())
 		if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -23,13 +31,27 @@ func (s *Stage) Evidence(ctx context.Context, dir string) ([]string, error) {
 		}
 		for name, text := range exhibits(ctx, n, &problems) {
 			path := filepath.Join(folder, name)
-			if err := os.WriteFile(path, text, 0o600); err != nil {
+			if err := os.WriteFile(path, leaks.Mask(text), 0o600); err != nil {
 				return paths, err
 			}
 			paths = append(paths, path)
 		}
 	}
 	return paths, errors.Join(problems...)
+}
+
+// leakScanner asks the API servers for the Secrets, one after the other, until one answers. Without any answer it returns one that knows no Secret, besides the
+// error.
+func (s *Stage) leakScanner(ctx context.Context) (*proof.Leaks, error) {
+	var problems []error
+	for _, server := range s.Subject.Servers {
+		leaks, err := proof.LeakScanner(ctx, server)
+		if err == nil {
+			return leaks, nil
+		}
+		problems = append(problems, err)
+	}
+	return proof.NewLeaks(), errors.Join(problems...)
 }
 
 // exhibits returns the files of one node by name.
