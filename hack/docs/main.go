@@ -32,7 +32,7 @@ func run(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: docs DIR")
 	}
-	files, err := pages()
+	files, err := pages(args[0])
 	if err != nil {
 		return err
 	}
@@ -51,13 +51,18 @@ func run(args []string) error {
 // node is what the lessons' control plane is called: that of the cluster that `drill cluster create` makes by default.
 const node = "drill-control-plane"
 
-// pages returns every generated page by its path below docs/.
-func pages() (map[string][]byte, error) {
+// pages returns every generated page by its path below docs, the folder of the documentation.
+func pages(docs string) (map[string][]byte, error) {
 	checks, err := checksPage()
 	if err != nil {
 		return nil, err
 	}
 	out := map[string][]byte{"reference.md": reference(), "checks.md": checks}
+	if page, err := shortcuts(docs); err != nil {
+		return nil, err
+	} else if page != nil {
+		out[shortcutsPage] = page
+	}
 	for _, sc := range scenarios.All() {
 		for _, p := range procedure.All() {
 			var b bytes.Buffer
