@@ -191,9 +191,15 @@ func Checks(s *Subject) []plan.Check {
 		ObjectsRestored(s),
 		ReadsAgree(s),
 		StatusBacked(s),
-		ServiceAnswers(s),
 		ControlPlaneRenewed(s),
+		RevisionForward(s),
+		MembersAgree(s),
+		NoDrift(s),
+		NoPhantoms(s),
+		ServiceAnswers(s),
+		NodeHeartbeat(s),
 		NewWorkRuns(s),
+		SecretsSafe(s),
 	}
 	byHand := commands(s)
 	for i, c := range all {

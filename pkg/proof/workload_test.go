@@ -386,7 +386,7 @@ func TestChecks(t *testing.T) {
 		}
 		seen[c.Name] = true
 	}
-	if len(seen) != 7 {
+	if len(seen) != 15 {
 		t.Errorf("%d checks", len(seen))
 	}
 }
