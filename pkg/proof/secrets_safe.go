@@ -50,19 +50,20 @@ func secretsSafe(ctx context.Context, s *Subject) (plan.Finding, error) {
 		return plan.Finding{}, err
 	}
 	evidence := slices.Concat(looked, searched)
-	var remedies []string
+	var what, remedies []string
 	if len(open) > 0 {
+		what = append(what, fmt.Sprintf("%d files or folders are open to others or are theirs", len(open)))
 		remedies = append(remedies, "who can read a snapshot or etcd's data can read every Secret: `chmod go=` what others can read, and find out who could until now")
 	}
 	if len(told) > 0 {
+		what = append(what, fmt.Sprintf("secrets stand in %d places", len(told)))
 		remedies = append(remedies, "what was written down must be taken for known: rotate that Secret, remove the file or the log, and lower the verbosity (--v) of what logged it")
 	}
-	if len(remedies) == 0 {
+	if len(what) == 0 {
 		return plan.Passed("nothing is open to others, and no key, token or Secret's value was written down", evidence...), nil
 	}
 	bySubject(open)
-	f := plan.Differs(fmt.Sprintf("%d files or folders are open to others, and secrets stand in %d places", len(open), len(told)),
-		strings.Join(remedies, "; "), slices.Concat(told, open), evidence...)
+	f := plan.Differs(strings.Join(what, ", and "), strings.Join(remedies, "; "), slices.Concat(told, open), evidence...)
 	if len(told) > 0 {
 		return f.ForGood(), nil
 	}
@@ -137,7 +138,7 @@ func openHere(path string) ([]plan.Difference, error) {
 		d = append(d, plan.Difference{Subject: path, Expected: want, Seen: fmt.Sprintf("mode %04o", mode)})
 	}
 	if owner, mine := ownedByMe(info); !mine {
-		d = append(d, plan.Difference{Subject: path, Expected: fmt.Sprintf("owned by user %d, who runs the drill", os.Getuid()), Seen: fmt.Sprintf("owned by user %d", owner)})
+		d = append(d, plan.Difference{Subject: path, Expected: fmt.Sprintf("owned by user %d, who runs the drill", os.Geteuid()), Seen: fmt.Sprintf("owned by user %d", owner)})
 	}
 	return d, nil
 }

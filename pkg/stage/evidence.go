@@ -37,7 +37,18 @@ func (s *Stage) Evidence(ctx context.Context, dir string) ([]string, error) {
 			paths = append(paths, path)
 		}
 	}
-	return paths, errors.Join(problems...)
+	return paths, masked(errors.Join(problems...), leaks)
+}
+
+// masked is an error whose text gives nothing away: it may hold what a command printed before it failed.
+func masked(err error, leaks *proof.Leaks) error {
+	if err == nil {
+		return nil
+	}
+	if text := err.Error(); string(leaks.Mask([]byte(text))) != text {
+		return errors.New(string(leaks.Mask([]byte(text))))
+	}
+	return err
 }
 
 // leakScanner asks the API servers for the Secrets, one after the other, until one answers. Without any answer it returns one that knows no Secret, besides the
