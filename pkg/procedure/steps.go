@@ -213,7 +213,7 @@ func stopControlPlaneStep(t Target, sc scope) plan.Step {
 		if len(sc.keptPods()) > 0 {
 			pods = append(pods, "--name", "^"+either(stopped)+"-") // a static pod's name is followed by its node's
 		}
-		commands = append(commands, plan.Command{On: m.Name, Argv: pods, PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "stopp"}})
+		commands = append(commands, plan.Command{On: m.Name, Argv: pods, PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "--timeout=30s", "stopp"}})
 	}
 	title, expect := "Stop etcd and everything that remembers what it said", "`crictl ps` lists no "+alternatives(stopped)+". The workload's containers still run."
 	why := "The API server holds a cache of etcd and serves lists from it; controller manager and scheduler hold caches of the API server. If any of " +
@@ -241,7 +241,7 @@ func stopControlPlaneStep(t Target, sc scope) plan.Step {
 		Expect:   expect,
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				return controlplane.StopPods(ctx, m.Node, stopped, patience)
+				return insist(ctx, func(ctx context.Context) error { return controlplane.StopPods(ctx, m.Node, stopped, patience) })
 			})
 		},
 	}
@@ -259,12 +259,33 @@ func stopArgv(grace time.Duration) []string {
 
 // stopContainers does what listArgv piped to stopArgv does. That there are none is no error: not every cluster has each of them.
 func stopContainers(ctx context.Context, n cluster.Node, names []string, grace time.Duration) error {
-	ids, err := cluster.Run(ctx, n, listArgv(names)...)
-	if err != nil || ids == "" {
+	return insist(ctx, func(ctx context.Context) error {
+		ids, err := cluster.Run(ctx, n, listArgv(names)...)
+		if err != nil || ids == "" {
+			return err
+		}
+		_, err = cluster.Run(ctx, n, append(stopArgv(grace)[2:], strings.Fields(ids)...)...)
 		return err
+	})
+}
+
+// insist calls f, which stops something, again when it fails, up to three times in all: crictl gives up on each of its calls after 2 s (its --timeout), which is not
+// always enough on a node that is busy. What it asked for goes on meanwhile, and what has been stopped stays stopped.
+func insist(ctx context.Context, f func(context.Context) error) error {
+	const tries, pause = 3, time.Second
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for i := 1; ; i++ {
+		err := f(ctx)
+		if err == nil || i == tries || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
 	}
-	_, err = cluster.Run(ctx, n, append(stopArgv(grace)[2:], strings.Fields(ids)...)...)
-	return err
 }
 
 func swapStep(t Target) plan.Step {
