@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/jstemmer/go-junit-report/v2/junit"
 
@@ -106,11 +107,11 @@ func suiteOf(r Run) junit.Testsuite {
 	return suite
 }
 
-// failureText is what a person reads who opens a failed check: what was seen, what to do, and the facts.
+// failureText is what a person reads who opens a failed check: what was seen, what differs, the facts, and what to do.
 func failureText(c Check) string {
 	lines := []string{c.Detail}
-	if c.Remedy != "" {
-		lines = append(lines, "", "remedy: "+c.Remedy)
+	if len(c.Differences) > 0 {
+		lines = append(lines, "", differenceTable(c.Differences))
 	}
 	if len(c.Evidence) > 0 {
 		lines = append(lines, "", "evidence:")
@@ -118,7 +119,28 @@ func failureText(c Check) string {
 			lines = append(lines, "  "+strings.ReplaceAll(e, "\n", "\n  "))
 		}
 	}
+	if c.Remedy != "" {
+		lines = append(lines, "", "likely cause and remedy: "+c.Remedy)
+	}
 	return strings.Join(lines, "\n")
+}
+
+// differenceTable is a line for each difference, in columns.
+func differenceTable(d []plan.Difference) string {
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0) // a Builder takes everything, so nothing is to be checked
+	row := func(cells ...string) {
+		for i := range cells {
+			cells[i] = strings.Join(strings.Fields(cells[i]), " ")
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t| "))
+	}
+	row("object", "expected", "seen")
+	for _, x := range d {
+		row(x.Subject, x.Expected, x.Seen)
+	}
+	_ = table.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func junitSeconds(s float64) string { return fmt.Sprintf("%.3f", s) }

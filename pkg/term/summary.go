@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	// Of each failed check at most this many lines of evidence are shown, of each loss this many objects: the report has all.
+	// Of each failed check at most this many lines of evidence are shown, fewer where differences say what is wrong, and of each loss this many
+	// objects: the report has all.
 	maxEvidence = 12
+	fewEvidence = 4
 	maxObjects  = 12
 	// nameColumns is the length of the longest name of a phase or a kind of outage.
 	nameColumns = len(plan.Rollback)
@@ -37,7 +39,7 @@ func (s style) runHeading(r report.Run) []string {
 	return lines
 }
 
-// checksTable is a row a check, with remedy and evidence below a failed one.
+// checksTable is a row a check, with what is wrong, remedy and evidence below a failed one.
 func (s style) checksTable(r report.Run) []string {
 	if len(r.Checks) == 0 {
 		return nil
@@ -56,31 +58,34 @@ func (s style) checksTable(r report.Run) []string {
 		if c.Status == plan.StatusSkipped {
 			took = ""
 		}
-		lines = append(lines, s.hang(fmt.Sprintf("  %s %s %9s  ", mark, pad(c.Name, name), took), oneLine(c.Detail))...)
+		lines = append(lines, s.hang(fmt.Sprintf("  %s %s %9s  ", mark, pad(c.Name, name), took), oneLine(withoutFirst(c.Detail, c.Differences)))...)
 		lines = append(lines, s.failedCheck(c, "      ")...)
 	}
 	return append(lines, "")
 }
 
-// failedCheck is what stands below the line of a failed check; nothing for another.
+// failedCheck is what stands below the line of a failed check; nothing for another. It ends with what to do.
 func (s style) failedCheck(c report.Check, indent string) []string {
 	if c.Status != plan.StatusFailed {
 		return nil
 	}
 	var lines []string
-	if c.Remedy != "" {
-		lines = s.hang(indent+"remedy: ", c.Remedy)
+	most := maxEvidence
+	if len(c.Differences) > 0 {
+		lines = s.differences(c.Differences, indent)
+		most = fewEvidence
 	}
-	if len(c.Evidence) == 0 {
-		return lines
-	}
-	lines = append(lines, indent+"evidence:")
-	for i, e := range c.Evidence {
-		if i == maxEvidence && len(c.Evidence) > maxEvidence {
-			lines = append(lines, fmt.Sprintf("%s  … and %d more; the report has all", indent, len(c.Evidence)-maxEvidence))
-			break
+	if evidence := adding(c.Evidence, c.Detail, c.Differences); len(evidence) > 0 {
+		lines = append(lines, indent+"evidence:")
+		for _, e := range evidence[:min(len(evidence), most)] {
+			lines = append(lines, s.hang(indent+"  ", e)...)
 		}
-		lines = append(lines, s.hang(indent+"  ", e)...)
+		if more := len(evidence) - most; more > 0 {
+			lines = append(lines, fmt.Sprintf("%s  … and %d more; the report has all", indent, more))
+		}
+	}
+	if c.Remedy != "" {
+		lines = append(append(lines, indent+"likely cause and remedy:"), s.hang(indent+"  ", c.Remedy)...)
 	}
 	return lines
 }

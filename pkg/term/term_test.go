@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -310,6 +311,75 @@ func TestInteractive(t *testing.T) {
 			}
 			golden(t, name, screen.String())
 		})
+	}
+}
+
+// differentRun is a run with one check that failed because of differences, and one that says nothing of what differs.
+func differentRun(out func(plan.Event), differences []plan.Difference, evidence ...string) {
+	p := samplePlan("manifest-edit")
+	p.Steps, p.Checks = nil, []plan.Check{{Name: "status-backed", Phase: plan.Prove}}
+	w := &walk{p: p, out: out}
+	out(plan.RunStarted{At: at(0), ID: "20260301-3", Plan: p})
+	w.check(0, plan.Differs(fmt.Sprintf("%d statements are not true", len(differences)), "kubelet acts on what it remembers: restart it.", differences, evidence...))
+	out(plan.RunFinished{At: at(1), Verdict: plan.VerdictFailed, Reason: "check status-backed", Elapsed: time.Second})
+}
+
+// Differences stand side by side, in as many lines as the width asks for, and below each other where that is too narrow.
+func TestDifferences(t *testing.T) {
+	differences := []plan.Difference{
+		{
+			Subject:  "pod default/nginx-86c65779c9-lqkcg container nginx",
+			Expected: "771cf57a37cd running on node drill-x7k2-control-plane",
+			Seen:     "no such running container",
+		},
+		{Subject: "/var/lib/drill/20260301-3-verylongname/etcd on drill-x7k2-control-plane", Expected: "mode 0700", Seen: "mode 0755 \x1b[31mred\x1b[0m\x07\r"},
+		{Subject: "한국어도 넓다", Expected: strings.Repeat("0123456789abcdef", 20), Seen: "several\nlines\tof it"},
+	}
+	for _, width := range []int{0, 40, 80, 160} {
+		t.Run(strconv.Itoa(width), func(t *testing.T) {
+			var out bytes.Buffer
+			v := term.New(&out, term.Options{Interactive: width > 0, Width: func() int { return width }})
+			differentRun(v.Observe, differences, "nginx-2: runs as said", differences[0].String())
+			if err := v.Close(); err != nil {
+				t.Fatal(err)
+			}
+			text := out.String()
+			if width > 0 {
+				text = text[strings.LastIndex(text, ansi.EraseScreenBelow)+len(ansi.EraseScreenBelow):]
+			}
+			for _, line := range strings.Split(text, "\n") {
+				if width > 0 && strings.HasPrefix(line, "      ") && ansi.StringWidth(line) > width-1 {
+					t.Errorf("wider than the terminal: %s", line)
+				}
+			}
+			golden(t, fmt.Sprintf("differences-%d.txt", width), text)
+		})
+	}
+}
+
+func TestManyDifferences(t *testing.T) {
+	var many []plan.Difference
+	var evidence []string
+	for i := range 14 {
+		many = append(many, plan.Difference{Subject: "object " + strconv.Itoa(i), Expected: "1", Seen: "2"})
+		evidence = append(evidence, "right: "+strconv.Itoa(i))
+	}
+	for _, interactive := range []bool{false, true} {
+		var out bytes.Buffer
+		v := term.New(&out, term.Options{Interactive: interactive, Width: func() int { return 80 }})
+		differentRun(v.Observe, many, evidence...)
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
+		}
+		text := out.String()
+		for want, times := range map[string]int{
+			"object 0 ": 1, "object 11 ": 1, "object 12": 0, "… and 2 more; the report has all": 1, "right: 3\n": 1, "right: 4\n": 0, "… and 10 more; the report has all": 1,
+			"14 statements are not true\n": 1,
+		} {
+			if got := strings.Count(text, want); got != times {
+				t.Errorf("%q stands there %d times, want %d:\n%s", want, got, times, text)
+			}
+		}
 	}
 }
 

@@ -198,8 +198,8 @@ func (s style) failure(err error) []string {
 // checkLines are the plain lines of a check.
 func (s style) checkLines(e plan.CheckFinished) []string {
 	f := e.Finding
-	return append([]string{s.done(f.Status, e.Elapsed, e.Check.Name, f.Detail)},
-		s.failedCheck(report.Check{Status: f.Status, Remedy: f.Remedy, Evidence: f.Evidence}, "    ")...)
+	return append([]string{s.done(f.Status, e.Elapsed, e.Check.Name, withoutFirst(f.Detail, f.Differences))},
+		s.failedCheck(report.Check{Status: f.Status, Detail: f.Detail, Remedy: f.Remedy, Differences: f.Differences, Evidence: f.Evidence}, "    ")...)
 }
 
 // enter returns the heading of a phase when it begins. Plain lines have none: each stands for itself.

@@ -1,0 +1,44 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"testing"
+
+	"github.com/jstemmer/go-junit-report/v2/junit"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/report"
+)
+
+func TestJUnitShowsDifferencesSideBySide(t *testing.T) {
+	r := report.Run{Verdict: plan.VerdictFailed, Checks: []report.Check{{
+		Name: "status-backed", Status: plan.StatusFailed, Detail: "2 statements are not true: pod a: expected 1, seen 2", Remedy: "restart kubelet",
+		Differences: []plan.Difference{
+			{Subject: "pod a", Expected: "1", Seen: "2"},
+			{Subject: "a longer one", Expected: "running on node cp-a", Seen: "several\nlines,\ta tab and a \x1b"},
+		},
+		Evidence: []string{"pod b: runs"},
+	}}}
+	var out bytes.Buffer
+	if err := report.WriteJUnit(&out, report.NewDocument(r)); err != nil {
+		t.Fatal(err)
+	}
+	var suites junit.Testsuites
+	if err := xml.Unmarshal(out.Bytes(), &suites); err != nil {
+		t.Fatal(err)
+	}
+	const want = `2 statements are not true: pod a: expected 1, seen 2
+
+object       | expected             | seen
+pod a        | 1                    | 2
+a longer one | running on node cp-a | several lines, a tab and a ` + "\uFFFD" + `
+
+evidence:
+  pod b: runs
+
+likely cause and remedy: restart kubelet`
+	if got := suites.Suites[0].Testcases[0].Failure.Data; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
