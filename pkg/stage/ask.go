@@ -105,9 +105,30 @@ func (a asker) do(ctx context.Context, method, path string, header http.Header, 
 		return nil, fmt.Errorf("%s %s: reading the answer: %w", method, req.URL.Path, plain(err))
 	}
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
-		return nil, fmt.Errorf("%s %s: %s: %.200s", method, req.URL.Path, res.Status, bytes.TrimSpace(got))
+		return nil, fmt.Errorf("%s %s: %s: %.300s", method, req.URL.Path, res.Status, reason(got))
 	}
 	return got, nil
+}
+
+// reason is what an answer that is none says of itself: the message of a Status, what /readyz has marked as failed, or all of it.
+func reason(answer []byte) string {
+	var status struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(answer, &status) == nil && status.Message != "" {
+		return status.Message
+	}
+	text := strings.TrimSpace(string(answer))
+	var failed []string
+	for line := range strings.Lines(text) {
+		if check, ok := strings.CutPrefix(line, "[-]"); ok {
+			failed = append(failed, strings.TrimSpace(check))
+		}
+	}
+	if len(failed) > 0 {
+		return strings.Join(failed, "; ")
+	}
+	return strings.ReplaceAll(text, "\n", " ")
 }
 
 // plain takes from an error what changes with every connection, the port on this side, so that the same trouble has the same text; and the URL.
