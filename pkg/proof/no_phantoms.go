@@ -52,7 +52,7 @@ func noPhantoms(ctx context.Context, s *Subject) (plan.Finding, error) {
 	slices.Sort(right)
 	if len(wrong) > 0 {
 		bySubject(wrong)
-		return plan.Differs(fmt.Sprintf("%d containers or sandboxes run of which the API knows nothing, or something else", len(wrong)),
+		return plan.Differs(fmt.Sprintf("%d containers or sandboxes run that are not those that the API knows", len(wrong)),
 			"what belongs to a pod from before the restore ends when kubelet is started anew; what a file in the node's manifests folder asks for ends when that file is taken away; "+
 				"what was made by hand ends by `crictl stop` or, a sandbox, by `crictl stopp`", wrong, right...), nil
 	}

@@ -1,21 +1,27 @@
 package proof
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
 // SnapshotIntact verifies the snapshot before anything is broken: the SHA-256 that etcd appends to a snapshot, bbolt's pages, and the
-// order of revisions. It also compares the file with what was recorded when it was taken.
+// order of revisions. It also compares the file with what was recorded when it was taken, and makes sure that it is of this cluster: clusters are told apart by
+// the UID of their namespace kube-system, and a sound snapshot of another one is the worst that could be restored.
 func SnapshotIntact(s *Subject) plan.Check {
 	return plan.Check{
 		Name:    "snapshot-intact",
-		Summary: "the snapshot is the file that was saved, and its checksum, pages and revisions are sound; looked at before anything is broken",
+		Summary: "the snapshot is the file that was saved, of this cluster, and its checksum, pages and revisions are sound; looked at before anything is broken",
 		Phase:   plan.Protect,
 		Timeout: 10 * time.Minute, // it reads the whole file
 		Look:    func(ctx context.Context) (plan.Finding, error) { return snapshotIntact(ctx, s) },
@@ -40,5 +46,59 @@ func snapshotIntact(ctx context.Context, s *Subject) (plan.Finding, error) {
 			Subject: "SHA-256 of " + s.Snapshot.Path, Expected: s.Snapshot.SHA256 + ", as when it was saved", Seen: got.SHA256,
 		}}).ForGood(), nil
 	}
-	return plan.Passed(fmt.Sprintf("%d keys at revision %d, %d bytes", got.Keys, got.Revision, got.Bytes), "sha256 "+got.SHA256), nil
+	other, whose, err := foreign(ctx, s)
+	if err != nil {
+		return plan.Finding{}, err
+	}
+	if other != nil {
+		return plan.Differs("the snapshot is of another cluster", "do not restore it: find the snapshots of this cluster, and find out how they were mixed up",
+			[]plan.Difference{*other}, "sha256 "+got.SHA256).ForGood(), nil
+	}
+	return plan.Passed(fmt.Sprintf("%d keys at revision %d, %d bytes", got.Keys, got.Revision, got.Bytes), "sha256 "+got.SHA256, whose), nil
+}
+
+var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+
+// kubeSystem ends the key of the namespace, whatever prefix the API server was told to use (--etcd-prefix).
+const kubeSystem = "/namespaces/kube-system"
+
+var (
+	// uid is that of an object as the API server stores it, which is in plain text in both of its formats.
+	uid = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+	// errFound ends the reading of a snapshot.
+	errFound = errors.New("found")
+)
+
+// foreign returns how the snapshot differs from one of this cluster, nil if it doesn't, and a line that says whose it is.
+func foreign(ctx context.Context, s *Subject) (*plan.Difference, string, error) {
+	live, err := get(ctx, s.Servers[0], Object{Resource: namespaces, Name: metav1.NamespaceSystem})
+	if err != nil {
+		return nil, "", err
+	}
+	var stored []byte
+	_, err = etcd.SnapshotKeys(ctx, s.Worker, s.Snapshot.Path, func(kv etcd.KeyValue) error {
+		if bytes.HasSuffix(kv.Key, []byte(kubeSystem)) {
+			stored = kv.Value
+			return errFound
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return nil, "", err
+	}
+	want := string(live.GetUID())
+	d := &plan.Difference{Subject: "namespace kube-system in " + s.Snapshot.Path, Expected: "UID " + want + ", as in this cluster"}
+	switch got := uid.Find(stored); {
+	case stored == nil:
+		d.Seen = "no such namespace"
+	case bytes.HasPrefix(stored, []byte("k8s:enc:")):
+		return nil, "the snapshot's namespaces are encrypted, so that it can't be said whose they are", nil
+	case got == nil:
+		d.Seen = "no UID"
+	case string(got) != want:
+		d.Seen = "UID " + string(got)
+	default:
+		return nil, "namespace kube-system has UID " + want + ", as in this cluster", nil
+	}
+	return d, "", nil
 }

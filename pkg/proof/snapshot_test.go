@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -29,8 +30,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// realSnapshot is one of a real etcd server.
-func realSnapshot(t *testing.T) plan.SnapshotInfo {
+// realSnapshot is one of a real etcd server that holds a namespace kube-system.
+func realSnapshot(t *testing.T, namespace string) plan.SnapshotInfo {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir, cfg.LogLevel, cfg.LogOutputs, cfg.UnsafeNoFsync = t.TempDir(), "panic", []string{os.DevNull}, true
@@ -46,6 +47,13 @@ func realSnapshot(t *testing.T) plan.SnapshotInfo {
 	case <-time.After(time.Minute):
 		t.Fatal("etcd is not ready after a minute")
 	}
+	cli := v3client.New(server.Server)
+	defer cli.Close()
+	for key, value := range map[string]string{"/other/prefix/namespaces/kube-system": namespace, "/other/prefix/pods/x": "x"} {
+		if _, err := cli.Put(t.Context(), key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
 	info, err := etcd.Save(t.Context(), etcd.Endpoint{URL: "http://" + server.Clients[0].Addr().String()}, filepath.Join(t.TempDir(), "vault", "snapshot.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +67,11 @@ func TestSnapshotIntact(t *testing.T) {
 		t.Fatal(err)
 	}
 	worker := etcd.Worker{Command: []string{"env", workerEnv + "=1", self}}
-	sound := realSnapshot(t)
+	const ours, theirs = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "ffffffff-4b5a-6978-8796-a5b4c3d2e1f0"
+	sound := realSnapshot(t, "k8s\x00\n$"+ours+"\x12")
+	api := serve(t, "cp-a", &apiServer{objects: map[string][]object{"namespaces": {
+		{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": "kube-system", "uid": ours}},
+	}}})
 	content, err := os.ReadFile(sound.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -96,16 +108,41 @@ func TestSnapshotIntact(t *testing.T) {
 			info.Path = filepath.Join(t.TempDir(), "snapshot.db")
 			write(t, info.Path, content, 0o600)
 			c.change(t, &info)
-			f, err := snapshotIntact(t.Context(), &Subject{Snapshot: &info, Worker: worker})
+			f, err := snapshotIntact(t.Context(), &Subject{Snapshot: &info, Worker: worker, Servers: []Server{api}})
 			if c.seen != "" {
 				differs(t, f, err, info.Path, c.expected, c.seen)
 				if !f.Final {
 					t.Error("looking again would help")
 				}
-			} else if err != nil || f.Status != plan.StatusPassed || !strings.Contains(f.Detail, fmt.Sprintf("%d bytes", sound.Bytes)) {
+			} else if err != nil || f.Status != plan.StatusPassed || !strings.Contains(f.Detail, fmt.Sprintf("%d bytes", sound.Bytes)) || !holds(f.Evidence, ours, "as in this cluster") {
 				t.Errorf("%+v, %v", f, err)
 			}
 		})
+	}
+	for name, c := range map[string]struct {
+		namespace string
+		seen      string // empty where it passes
+	}{
+		"another cluster's": {"k8s\x00\n$" + theirs + "\x12", "UID " + theirs},
+		"of no cluster":     {"k8s\x00", "no UID"},
+		"without a cluster": {"", "no such namespace"},
+		"encrypted":         {"k8s:enc:aescbc:v1:key1:" + theirs, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info := realSnapshot(t, c.namespace)
+			f, err := snapshotIntact(t.Context(), &Subject{Snapshot: &info, Worker: worker, Servers: []Server{api}})
+			if c.seen != "" {
+				differs(t, f, err, "namespace kube-system in "+info.Path, "UID "+ours+", as in this cluster", c.seen)
+				if !f.Final {
+					t.Error("looking again would help")
+				}
+			} else if err != nil || f.Status != plan.StatusPassed || !holds(f.Evidence, "encrypted") {
+				t.Errorf("%+v, %v", f, err)
+			}
+		})
+	}
+	if f, err := snapshotIntact(t.Context(), &Subject{Snapshot: &sound, Worker: worker, Servers: []Server{serve(t, "cp-a", refusing("namespaces"))}}); err == nil {
+		t.Errorf("the cluster doesn't say who it is: %+v", f)
 	}
 	if f, err := snapshotIntact(t.Context(), &Subject{}); err != nil || f.Status != plan.StatusFailed || f.Detail != "there is no snapshot" {
 		t.Errorf("none was taken: %+v, %v", f, err)

@@ -89,8 +89,8 @@ func sideBySide(row []string, widths []int, indent string) []string {
 	cells := make([][]string, len(row))
 	height := 0
 	for i, text := range row {
-		// IDs and paths are broken where they have a joint, if they are.
-		cells[i] = strings.Split(ansi.Wrap(text, widths[i], "/:,"), "\n")
+		// Paths are broken where they have a joint.
+		cells[i] = strings.Split(ansi.Wrap(text, widths[i], "/"), "\n")
 		if len(cells[i]) > mostCellLines {
 			cells[i] = cells[i][:mostCellLines]
 			cells[i][mostCellLines-1] = ansi.Truncate(cells[i][mostCellLines-1], widths[i]-1, "") + "…"
