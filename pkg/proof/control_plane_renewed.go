@@ -3,9 +3,12 @@ package proof
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -24,15 +27,18 @@ func ControlPlaneRenewed(s *Subject) plan.Check {
 }
 
 func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) {
-	var wrong []plan.Difference
-	var right []string
-	for _, m := range s.Members {
-		w, r, err := renewed(ctx, m, s.DataDir)
-		if err != nil {
-			return plan.Finding{}, err
-		}
-		wrong, right = append(wrong, w...), append(right, r...)
+	wrongs, rights := make([][]plan.Difference, len(s.Members)), make([][]string, len(s.Members))
+	asking, ctxAsking := errgroup.WithContext(ctx)
+	for i, m := range s.Members {
+		asking.Go(func() (err error) {
+			wrongs[i], rights[i], err = renewed(ctxAsking, m, s.DataDir)
+			return err
+		})
 	}
+	if err := asking.Wait(); err != nil {
+		return plan.Finding{}, err
+	}
+	wrong, right := slices.Concat(wrongs...), slices.Concat(rights...)
 	if len(wrong) > 0 {
 		return plan.Differs(fmt.Sprintf("%d parts of the control plane are from before the swap or on other data", len(wrong)),
 			"what was not renewed holds caches or watches of an etcd that no longer exists: stop its container, and kubelet starts another, or restart kubelet; an etcd on other data "+
@@ -45,8 +51,13 @@ func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) 
 }
 
 func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong []plan.Difference, right []string, err error) {
-	swapped, err := swapTime(ctx, m.Node)
-	if err != nil {
+	var swapped, kubelet time.Time
+	var running []controlplane.Container
+	asking, ctx := errgroup.WithContext(ctx)
+	asking.Go(func() (err error) { swapped, err = swapTime(ctx, m.Node); return err })
+	asking.Go(func() (err error) { kubelet, err = controlplane.KubeletStartedAt(ctx, m.Node); return err })
+	asking.Go(func() (err error) { running, err = runningOn(ctx, m.Node); return err })
+	if err := asking.Wait(); err != nil {
 		return nil, nil, err
 	}
 	hold := func(what string, started time.Time) {
@@ -56,15 +67,7 @@ func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong 
 			right = append(right, fmt.Sprintf("%s on %s started at %s, after %s", what, m.Name, clock(started), clock(swapped)))
 		}
 	}
-	kubelet, err := controlplane.KubeletStartedAt(ctx, m.Node)
-	if err != nil {
-		return nil, nil, err
-	}
 	hold("kubelet", kubelet)
-	running, err := runningOn(ctx, m.Node)
-	if err != nil {
-		return nil, nil, err
-	}
 	for _, name := range controlplane.Components() {
 		found := named(running, name)
 		if len(found) != 1 {
