@@ -12,7 +12,8 @@ import (
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-// freezer keeps each node's kubelet from acting without ending it, so that it goes on with all that it remembers.
+// freezer keeps each node's kubelet from acting without ending it, so that it goes on with all that it remembers. A rollback may find it frozen: systemd ends such a
+// process all the same, since it lets go on what it has told to end (systemd.kill(5)).
 type freezer struct {
 	target Target
 	mu     sync.Mutex
