@@ -199,6 +199,7 @@ func Checks(s *Subject) []plan.Check {
 		ServiceAnswers(s),
 		NodeHeartbeat(s),
 		NewWorkRuns(s),
+		WatchesHonest(s),
 		SecretsSafe(s),
 	}
 	byHand := commands(s)
