@@ -42,7 +42,7 @@ func keyValue(kv *mvccpb.KeyValue) KeyValue {
 	}
 }
 
-// ErrCompacted: etcd has compacted its history beyond the revision at which it was being read. What was read is of no use; read anew.
+// ErrCompacted says that etcd has compacted its history beyond the revision at which it was being read. What was read is of no use; read anew.
 var ErrCompacted = errors.New("etcd was compacted beyond the revision at which it was being read")
 
 const (

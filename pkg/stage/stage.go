@@ -62,7 +62,7 @@ type Stage struct {
 // before is what was there before the outage.
 type before struct {
 	// objects are those that were there before the break or just before the outage.
-	objects inventory.Inventory
+	objects inventory.Listed
 	// holders says who held each Lease of kube-system before the break.
 	holders map[string]string
 }

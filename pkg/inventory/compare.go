@@ -1,0 +1,319 @@
+package inventory
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Options change what Compare counts.
+type Options struct {
+	// Own are objects that somebody goes on writing on purpose. They are left out, together with what they control; for a Namespace also what is in it. The version in
+	// APIVersion doesn't matter.
+	Own []plan.Object
+}
+
+// Ledger is what a recovery gave up, and what it should not have.
+//
+// What it gave up is told by two inventories, the one before and the snapshot's, and confirmed by the third. An object that was there when the break began counts as there, though
+// the break destroyed it: if the snapshot is older, its age is why it is lost. What somebody deleted between the snapshot and the break is in no inventory, and so not
+// lost. Between the break and the outage, a deletion by somebody can't be told from the destruction; it is taken for the latter, since naming one object too many
+// is the better mistake. Line.Before says that it was Gone.
+//
+// Each list is in the order of keys.
+type Ledger struct {
+	// Lost were made after the snapshot, and are gone. They are null, like Reverted and Revived, where it isn't known what there was before.
+	Lost []Line
+	// Reverted were changed after the snapshot, and are again as they were in it.
+	Reverted []Line
+	// Revived were deleted after the snapshot, or had been made anew under the same name, and are back.
+	Revived []Line
+
+	// Missing are in the snapshot, and not there after it.
+	Missing []Line
+	// Added are there after it, and not in the snapshot.
+	Added []Line
+	// Changed are in both, and differ.
+	Changed []Line
+
+	// Same counts what is as in the snapshot, by kind as plan.Object writes it.
+	Same map[string]int
+	// Partly is how many of these differ in fields that were left out.
+	Partly int
+	// LeftOut is how many keys were left out as a whole, and Own how many of them because of Options.Own.
+	LeftOut, Own int
+	// Applied are the entries of Rewrites which left something out that differs, or a whole object, in the table's order.
+	Applied []Applied
+}
+
+// Line is one object in a ledger.
+type Line struct {
+	Key string
+	plan.Object
+	// Before, Snapshot and After are what the three inventories have under the key; nil for nothing.
+	Before, Snapshot, After *Object
+}
+
+// Remade says whether there is another object under the name than in the snapshot.
+func (l Line) Remade() bool { return l.Snapshot != nil && l.After != nil && !l.After.is(*l.Snapshot) }
+
+// Applied is how often an entry of Rewrites mattered.
+type Applied struct {
+	Rewrite
+	// Objects is how many keys it concerned.
+	Objects int
+}
+
+// Exact says whether all is as in the snapshot.
+func (l Ledger) Exact() bool { return len(l.Missing)+len(l.Added)+len(l.Changed) == 0 }
+
+// Kept is how many keys are as in the snapshot.
+func (l Ledger) Kept() int {
+	n := 0
+	for _, objects := range l.Same {
+		n += objects
+	}
+	return n
+}
+
+// Compare says what a recovery made of a snapshot: before is what there was before the outage, see Merge; after is what there is now.
+//
+// An object that was made after the snapshot, and has been made once more after the recovery by somebody who missed it, is another one with another UID: it is both Lost and Added.
+func Compare(before, snapshot, after Inventory, o Options) Ledger {
+	c := newComparison(before, snapshot, after, o)
+	l := Ledger{Same: map[string]int{}}
+	if before.Objects != nil {
+		l.Lost, l.Reverted, l.Revived = []Line{}, []Line{}, []Line{}
+	}
+	keys := map[string]bool{}
+	for _, inv := range []Inventory{before, snapshot, after} {
+		for key := range inv.Objects {
+			keys[key] = true
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		c.enter(&l, Line{Key: key, Before: at(before, key), Snapshot: at(snapshot, key), After: at(after, key)})
+	}
+	l.Own = c.applied[own]
+	for i, r := range c.rules {
+		if n := c.applied[i]; n > 0 {
+			l.Applied = append(l.Applied, Applied{r, n})
+		}
+	}
+	return l
+}
+
+func at(inv Inventory, key string) *Object {
+	if o, ok := inv.Objects[key]; ok {
+		return &o
+	}
+	return nil
+}
+
+// comparison is one call of Compare.
+type comparison struct {
+	rules   []Rewrite
+	byName  map[string]int
+	applied map[int]int
+	// observed are kinds whose CustomResourceDefinition has the status subresource.
+	observed map[schema.GroupKind]bool
+	own      map[plan.Object]bool
+	// controllers are whole objects that are left out, by UID, and namespaces those that are, each with the place of the entry by which.
+	controllers map[types.UID]int
+	namespaces  map[string]int
+}
+
+// Places that are none of the table's.
+const (
+	counts = -1
+	own    = -2
+)
+
+func newComparison(before, snapshot, after Inventory, o Options) *comparison {
+	c := &comparison{
+		rules: Rewrites(), byName: map[string]int{}, applied: map[int]int{}, observed: map[schema.GroupKind]bool{}, own: map[plan.Object]bool{},
+		controllers: map[types.UID]int{}, namespaces: map[string]int{},
+	}
+	for i, r := range c.rules {
+		c.byName[r.Name] = i
+	}
+	for _, object := range o.Own {
+		c.own[versionless(object)] = true
+	}
+	for _, inv := range []Inventory{snapshot, after, before} {
+		for _, object := range inv.Objects {
+			if object.observes.Kind != "" {
+				c.observed[object.observes] = true
+			}
+		}
+	}
+	// What is left out takes what it controls along, which may control something in its turn: a CronJob's Job has Pods.
+	for grown := true; grown; {
+		grown = false
+		for i, inv := range []Inventory{snapshot, after, before} {
+			for _, object := range inv.Objects {
+				grown = c.spread(object, i == 0) || grown
+			}
+		}
+	}
+	return c
+}
+
+// versionless is what two names of the same object have in common.
+func versionless(o plan.Object) plan.Object {
+	o.APIVersion = groupKind(o).Group
+	return o
+}
+
+// spread notes that what an object that is left out covers is left out, too, and says whether that is news.
+func (c *comparison) spread(o Object, inSnapshot bool) bool {
+	place := c.place(&o)
+	if place == counts || place >= 0 && c.rules[place].Name == beingDeleted && !inSnapshot {
+		return false
+	}
+	grown := false
+	if _, known := c.controllers[o.UID]; !known && o.UID != "" {
+		c.controllers[o.UID], grown = place, true
+	}
+	if groupKind(o.Object) == (schema.GroupKind{Kind: "Namespace"}) {
+		if _, known := c.namespaces[o.Name]; !known {
+			c.namespaces[o.Name], grown = place, true
+		}
+	}
+	return grown
+}
+
+// place returns by which entry the whole object is left out; counts for most.
+func (c *comparison) place(o *Object) int {
+	if c.own[versionless(o.Object)] {
+		return own
+	}
+	if place, covered := c.namespaces[o.Namespace]; covered && o.Namespace != "" {
+		return place
+	}
+	if o.Rule != "" {
+		return c.byName[o.Rule]
+	}
+	if place, covered := c.controllers[o.controller]; covered && o.controller != "" {
+		return place
+	}
+	return counts
+}
+
+// leftOut returns by which entry a key is left out; counts if it isn't. What the snapshot has decides.
+func (c *comparison) leftOut(l Line) int {
+	for _, o := range []*Object{l.Snapshot, l.After, l.Before} {
+		if o == nil {
+			continue
+		}
+		place := c.place(o)
+		switch {
+		case place < 0:
+			return place
+		case c.rules[place].Name == beingDeleted && o != l.Snapshot:
+			// Its deletion began later, so that it is news, and part of what is told.
+			return counts
+		case c.rules[place].MayGo && (o != l.Snapshot || l.After != nil):
+			return counts
+		}
+		return place
+	}
+	return counts
+}
+
+// enter puts a key into the ledger.
+func (c *comparison) enter(l *Ledger, line Line) {
+	before, snapshot, after := line.Before, line.Snapshot, line.After
+	for _, o := range []*Object{before, after, snapshot} {
+		if o != nil {
+			line.Object = o.Object
+		}
+	}
+	if place := c.leftOut(line); place != counts {
+		if snapshot != nil || after != nil {
+			c.applied[place]++
+			l.LeftOut++
+		}
+		return
+	}
+	switch {
+	case snapshot == nil && after == nil:
+	case snapshot == nil:
+		l.Added = append(l.Added, line)
+	case after == nil:
+		l.Missing = append(l.Missing, line)
+	default:
+		same, parts := c.same(*snapshot, *after)
+		if !same {
+			l.Changed = append(l.Changed, line)
+			break
+		}
+		l.Same[kindName(line.Object)]++
+		for _, place := range parts {
+			c.applied[place]++
+		}
+		if len(parts) > 0 {
+			l.Partly++
+		}
+	}
+	c.enterLoss(l, line)
+}
+
+// enterLoss says what became of a key that was written after the snapshot.
+func (c *comparison) enterLoss(l *Ledger, line Line) {
+	before, snapshot, after := line.Before, line.Snapshot, line.After
+	if l.Lost == nil {
+		return
+	}
+	made := before != nil && (snapshot == nil || !before.is(*snapshot))
+	if made && (after == nil || !after.is(*before)) {
+		l.Lost = append(l.Lost, line)
+	}
+	if snapshot == nil || after == nil || !after.is(*snapshot) {
+		return
+	}
+	if before == nil || before.deleted() || made {
+		l.Revived = append(l.Revived, line)
+		return
+	}
+	if changed, _ := c.same(*snapshot, *before); !changed {
+		if again, _ := c.same(*snapshot, *after); again {
+			l.Reverted = append(l.Reverted, line)
+		}
+	}
+}
+
+// same says whether two objects are the same but for what entries of the table leave out, and by which ones.
+func (c *comparison) same(a, b Object) (same bool, leftOut []int) {
+	if a.Digest != b.Digest {
+		return false, nil
+	}
+	digests := map[int][2]uint64{}
+	for i, parts := range [][]part{a.parts, b.parts} {
+		for _, p := range parts {
+			d := digests[p.rule]
+			d[i] = p.digest
+			digests[p.rule] = d
+		}
+	}
+	for place, d := range digests {
+		switch {
+		case d[0] == d[1]:
+		case c.rules[place].needsStatusSubresource && !c.observed[groupKind(a.Object)]:
+			return false, nil
+		default:
+			leftOut = append(leftOut, place)
+		}
+	}
+	return true, leftOut
+}
+
+// kindName is the kind as plan.Object writes it.
+func kindName(o plan.Object) string {
+	return strings.TrimSuffix(plan.Object{APIVersion: o.APIVersion, Kind: o.Kind}.String(), " ")
+}
