@@ -193,6 +193,7 @@ func Checks(s *Subject) []plan.Check {
 		StatusBacked(s),
 		ControlPlaneRenewed(s),
 		RevisionForward(s),
+		LedgerExact(s),
 		MembersAgree(s),
 		NoDrift(s),
 		NoPhantoms(s),

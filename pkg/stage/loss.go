@@ -2,16 +2,15 @@ package stage
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/proof"
 )
 
 // loss says what the restore gave up: everything that was acknowledged after the snapshot, up to the moment when the control plane was
-// taken down. readable says whether the cluster can be asked what it has now.
-func (s *Stage) loss(ctx context.Context, marks plan.Marks, readable bool) (plan.Loss, error) {
+// taken down. What there is now is read from etcd.
+func (s *Stage) loss(ctx context.Context, marks plan.Marks) (plan.Loss, error) {
 	l := plan.Loss{UntilOutageSeconds: s.lostUntil(marks.OutageBegan)}
 	if !marks.BreakBegan.IsZero() {
 		l.Seconds = s.lostUntil(marks.BreakBegan)
@@ -20,18 +19,12 @@ func (s *Stage) loss(ctx context.Context, marks plan.Marks, readable bool) (plan
 		r := max(0, s.Subject.Before.Revision-s.Subject.Snapshot.Revision)
 		l.Revisions = &r
 	}
-	if s.Subject.Before.Revision == 0 || !readable {
+	if s.Subject.Before.Revision == 0 {
 		return l, nil
 	}
-	after, err := inventory.Live(ctx, s.Subject.Servers[0].Config)
-	if err != nil {
-		return l, fmt.Errorf("which objects are gone: %w", err)
-	}
-	l.Objects = []plan.Object{}
-	for _, k := range inventory.Missing(s.before.objects, after) {
-		l.Objects = append(l.Objects, plan.Object{Kind: k.Resource.Resource, Namespace: k.Namespace, Name: k.Name})
-	}
-	return l, nil
+	var err error
+	l.Objects, l.Reverted, l.Revived, err = proof.Loss(ctx, &s.Subject)
+	return l, err
 }
 
 // lostUntil is how long after the snapshot the last write was acknowledged, up to a moment, that it doesn't hold: one of a later revision.

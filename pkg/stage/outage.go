@@ -143,7 +143,7 @@ func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement
 	}
 	if !marks.OutageBegan.IsZero() && s.Subject.Snapshot != nil {
 		var err error
-		m.Loss, err = s.loss(ctx, marks, m.Outage.ReadSeconds != nil)
+		m.Loss, err = s.loss(ctx, marks)
 		problems = append(problems, err)
 	}
 	return m, errors.Join(problems...)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -128,7 +127,7 @@ func (s *Stage) RecordBefore() plan.Step {
 			if s.before.holders, err = s.holders(ctx); err != nil {
 				return err
 			}
-			s.before.objects, err = inventory.Live(ctx, s.Subject.Servers[0].Config)
+			s.Subject.Before.AtBreak, err = inventory.Read(ctx, inventory.FromEtcd(s.endpoint))
 			return err
 		},
 	}
@@ -136,7 +135,7 @@ func (s *Stage) RecordBefore() plan.Step {
 
 // noteLast looks once more, just before the control plane is taken down: until then others may go on writing, and all of that is lost.
 func (s *Stage) noteLast(ctx context.Context) error {
-	last, err := inventory.Live(ctx, s.Subject.Servers[0].Config)
+	last, err := inventory.Read(ctx, inventory.FromEtcd(s.endpoint), s.Subject.Before.AtBreak)
 	if err != nil {
 		return err
 	}
@@ -147,7 +146,7 @@ func (s *Stage) noteLast(ctx context.Context) error {
 	if s.Subject.Before.Clocks, err = s.clocks(ctx); err != nil {
 		return err
 	}
-	maps.Copy(s.before.objects, last)
+	s.Subject.Before.AtOutage = last
 	s.Subject.Before.Revision = status.Revision
 	return nil
 }

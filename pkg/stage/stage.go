@@ -14,7 +14,6 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
-	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/probe"
 	"github.com/etcd-drill/drill/pkg/procedure"
@@ -61,8 +60,6 @@ type Stage struct {
 
 // before is what was there before the outage.
 type before struct {
-	// objects are those that were there before the break or just before the outage.
-	objects inventory.Listed
 	// holders says who held each Lease of kube-system before the break.
 	holders map[string]string
 }
