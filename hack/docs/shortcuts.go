@@ -17,8 +17,8 @@ import (
 
 // The measurement that the page of shortcuts is made from, below docs/. It is made, and freed of what the page doesn't need, by
 //
-//	drill compare deployment-loss --shortcuts -o json |
-//	  jq 'del(.runs[] | .probe, .loss, .snapshot, .artifacts, .warnings, .steps[].commands, .steps[].error, .checks[].evidence, .checks[].differences, .checks[].remedy)'
+//	drill compare deployment-loss --shortcuts -o json | jq 'del(.runs[] | .probe, .loss, .snapshot, .artifacts, .warnings, .phases)
+//	  | .runs[].steps |= map({name, phase, status, outage}) | .runs[].checks |= map({name, status})' > docs/measurements/shortcuts.json
 const (
 	shortcutsData = "measurements/shortcuts.json"
 	shortcutsPage = "shortcuts.md"

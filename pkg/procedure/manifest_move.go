@@ -98,9 +98,14 @@ func moveSteps(t Target, components []string) []plan.Step {
 	why := "kubelet ends a static pod whose manifest is gone. The API server is stopped before etcd, as the documentation has it: it holds a cache of etcd, and it would go on writing. " +
 		"Controller manager and scheduler hold caches of the API server. A manifest is moved and not deleted: it is needed again."
 	if slices.Contains(components, controlplane.Etcd) {
-		what, why = controlplane.Etcd, "On every control plane etcd must have ended before any of them starts on restored data: old and new members would not agree on what happened."
+		what = controlplane.Etcd
+		why = "On every control plane etcd must have ended before any of them starts on restored data: old and new members would not agree on what happened."
 	} else if !slices.Contains(components, controlplane.APIServer) {
 		why = "kubelet ends a static pod whose manifest is gone. What holds a cache of the API server is to begin anew. A manifest is moved and not deleted: it is needed again."
+	}
+	gone := "A moved file stops nothing by itself: kubelet notices it, and then gives each container time to end. The API can't be asked, so the container runtime is."
+	if what == controlplane.Etcd {
+		gone = "etcd closes its data directory before it ends. Nothing may start on another one until then."
 	}
 	each := func(do func(context.Context, controlplane.Member) error) func(context.Context) error {
 		return func(ctx context.Context) error { return controlplane.Each(ctx, t.Members, do) }
@@ -122,8 +127,7 @@ func moveSteps(t Target, components []string) []plan.Step {
 			Name:  "wait-" + what + "-gone",
 			Phase: plan.Recover,
 			Title: "Wait until kubelet has ended " + which,
-			Why: "A moved file stops nothing by itself: kubelet notices it, and then gives each container time to end. The API can't be asked, so the container runtime is. awk is content when " +
-				"nothing but the heading of the list is left.",
+			Why:   gone + " awk is content when nothing but the heading of the list is left.",
 			Commands: t.on(func(controlplane.Member) plan.Command {
 				return plan.Command{Argv: []string{"crictl", "ps", "--name", anyOf(components)}, PipeTo: []string{"awk", "END { exit NR != 1 }"}, Until: true}
 			}),
