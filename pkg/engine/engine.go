@@ -29,8 +29,8 @@ type Options struct {
 	// that lost its API server asks again in growing intervals of up to 30 s, which chance may double (the backoff of
 	// reflectors in client-go's tools/cache), and only then learns what has become of the world.
 	Settle time.Duration
-	// Patience is how long each of these checks may take in any case, however much of Settle the ones before it have used
-	// up. Default 10 s.
+	// Patience is how long each of these checks may take in any case, however much of Settle was over when it was first
+	// looked at. Default 10 s.
 	Patience time.Duration
 	// LookTimeout bounds one evaluation of a check that has no bound of its own. Default 15 s.
 	LookTimeout time.Duration
@@ -299,14 +299,16 @@ func (w *walk) act(ctx context.Context, s plan.Step) error {
 	return nil
 }
 
-// checks evaluates the checks of a phase one after the other. After trouble they are reported as skipped: what they would
-// see says nothing about the procedure any more.
+// checks evaluates the checks of a phase, in rounds: each that is not true yet is looked at again when all the others have had their turn, so that the time
+// to settle is one for all of them. After trouble they are reported as skipped: what they would see says nothing about the procedure
+// any more.
 func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 	settled := time.Now()
 	if phase == plan.Prove {
 		settled = settled.Add(w.opt.Settle)
 	}
 	trouble := w.reason
+	var looks []*look
 	for _, c := range w.plan.Checks {
 		if c.Phase != phase {
 			continue
@@ -319,49 +321,76 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 			w.emit(plan.CheckFinished{At: time.Now(), Check: c, Finding: plan.Skipped("not evaluated: " + trouble)})
 			continue
 		}
-		began := time.Now()
-		w.emit(plan.CheckStarted{At: began, Check: c})
-		until := settled
-		if patient := began.Add(w.opt.Patience); phase == plan.Prove && patient.After(until) {
-			until = patient
+		l := &look{check: c, began: time.Now(), until: settled}
+		if patient := l.began.Add(w.opt.Patience); phase == plan.Prove && patient.After(settled) {
+			l.until = patient
 		}
-		f := w.look(ctx, c, until)
-		w.emit(plan.CheckFinished{At: time.Now(), Check: c, Finding: f, Elapsed: time.Since(began)})
-		w.count(ctx, c, f)
+		looks = append(looks, l)
+		w.emit(plan.CheckStarted{At: l.began, Check: c})
+		if w.look(ctx, l); l.cut {
+			trouble = w.reason
+		}
 	}
+	w.settle(ctx, looks)
 }
 
-// count takes a finding into account. A check that fails is an answer about the backup or the procedure, whatever its phase:
-// never a fault of the drill.
-func (w *walk) count(ctx context.Context, c plan.Check, f plan.Finding) {
-	if c.Phase == plan.Prove && f.Status != plan.StatusSkipped {
-		w.ran++
-	}
-	if f.Status != plan.StatusFailed {
-		return
-	}
-	if ctx.Err() != nil {
-		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in check %s", c.Name))
-		return
-	}
-	w.untrue = append(w.untrue, c.Name)
-	w.fail(plan.VerdictFailed, fmt.Sprintf("check %s: %s", c.Name, f.Detail))
+// look is one check on its way to an answer.
+type look struct {
+	check plan.Check
+	began time.Time
+	// until is when no further look is taken.
+	until   time.Time
+	finding plan.Finding
+	// done says that the finding is the answer, and cut that it is one only because the run was interrupted.
+	done, cut bool
 }
 
-// look evaluates a check until it passes, doesn't apply, can't change any more, or the time to settle is over; it always looks at least once.
-func (w *walk) look(ctx context.Context, c plan.Check, settled time.Time) plan.Finding {
+// settle looks again at the checks that are not done, in rounds, until all are.
+func (w *walk) settle(ctx context.Context, open []*look) {
 	tick := time.NewTicker(w.opt.Poll)
 	defer tick.Stop()
 	for {
-		f := w.lookOnce(ctx, c)
-		if f.Status != plan.StatusFailed || f.Final || ctx.Err() != nil || !time.Now().Before(settled) {
-			return f
+		open = slices.DeleteFunc(open, func(l *look) bool { return l.done })
+		if len(open) == 0 {
+			return
 		}
 		select {
 		case <-ctx.Done():
-			return f
 		case <-tick.C:
 		}
+		for _, l := range open {
+			w.look(ctx, l)
+		}
+	}
+}
+
+// look evaluates a check once. It is done when it is true, doesn't apply, can't change any more, has used up its time, or when the run was
+// interrupted.
+func (w *walk) look(ctx context.Context, l *look) {
+	if l.finding.Status == "" || ctx.Err() == nil {
+		l.finding = w.lookOnce(ctx, l.check)
+	}
+	l.cut = ctx.Err() != nil && l.finding.Status == plan.StatusFailed
+	l.done = l.finding.Status != plan.StatusFailed || l.finding.Final || l.cut || !time.Now().Before(l.until)
+	if l.done {
+		w.emit(plan.CheckFinished{At: time.Now(), Check: l.check, Finding: l.finding, Elapsed: time.Since(l.began)})
+		w.count(l)
+	}
+}
+
+// count takes an answer into account. A check that fails is an answer about the backup or the procedure, whatever its phase:
+// never a fault of the drill.
+func (w *walk) count(l *look) {
+	if l.check.Phase == plan.Prove && l.finding.Status != plan.StatusSkipped {
+		w.ran++
+	}
+	switch {
+	case l.finding.Status != plan.StatusFailed:
+	case l.cut:
+		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in check %s", l.check.Name))
+	default:
+		w.untrue = append(w.untrue, l.check.Name)
+		w.fail(plan.VerdictFailed, fmt.Sprintf("check %s: %s", l.check.Name, l.finding.Detail))
 	}
 }
 

@@ -135,7 +135,7 @@ func wellFormed(t *testing.T, p plan.Plan, r result) {
 	if (r.Verdict == plan.VerdictPassed) != (r.Reason == "") || strings.Contains(r.Reason, "\n") {
 		t.Errorf("verdict %s with reason %q", r.Verdict, r.Reason)
 	}
-	open := ""
+	open, looking := "", map[string]bool{} // the step that goes on, and the checks
 	steps, checks := map[string]int{}, map[string]int{}
 	for i, e := range r.events {
 		switch e := e.(type) {
@@ -161,23 +161,23 @@ func wellFormed(t *testing.T, p plan.Plan, r result) {
 			}
 			open = ""
 		case plan.CheckStarted:
-			if open != "" {
-				t.Errorf("check %s starts within %s", e.Check.Name, open)
+			if open != "" || looking[e.Check.Name] || checks[e.Check.Name] > 0 {
+				t.Errorf("check %s starts within %s, or again", e.Check.Name, open)
 			}
-			open = "check " + e.Check.Name
+			looking[e.Check.Name] = true
 		case plan.CheckFinished:
 			checks[e.Check.Name]++
-			if open != "" && open != "check "+e.Check.Name {
+			if open != "" {
 				t.Errorf("check %s finishes within %s", e.Check.Name, open)
 			}
+			delete(looking, e.Check.Name)
 			if e.Finding.Status != plan.StatusPassed && e.Finding.Detail == "" {
 				t.Errorf("check %s is %s and doesn't say why", e.Check.Name, e.Finding.Status)
 			}
-			open = ""
 		}
 	}
-	if open != "" {
-		t.Errorf("%s never finished", open)
+	if open != "" || len(looking) > 0 {
+		t.Errorf("%s and %v never finished", open, looking)
 	}
 	for _, s := range p.Steps {
 		if steps[s.Name] != 1 {
@@ -373,14 +373,24 @@ func TestWalk(t *testing.T) {
 		},
 		"interrupted after a check had failed": {
 			build: func(s *script, stop func()) {
-				s.look("proven", func(context.Context) (plan.Finding, error) { return plan.Failed("not yet", ""), nil })
+				s.look("proven", func(context.Context) (plan.Finding, error) { return plan.Failed("never", "").ForGood(), nil })
 				s.Checks = append(s.Checks, s.check("proven-too", plan.Prove, yes))
 				second := &s.Checks[len(s.Checks)-1]
 				second.Look = func(ctx context.Context) (plan.Finding, error) { stop(); return plan.Finding{}, untilEnd(ctx) }
 			},
 			// The answer was known by then, and all that explains it is still collected.
-			verdict: plan.VerdictFailed, reason: "check proven: not yet",
+			verdict: plan.VerdictFailed, reason: "check proven: never",
 			done: "arrange, protect, protected, break, recover, measure, evidence, undo-1, undo-2, close tidy=true",
+		},
+		"interrupted while a check has yet to become true": {
+			build: func(s *script, stop func()) {
+				s.look("proven", func(context.Context) (plan.Finding, error) { return plan.Failed("not yet", ""), nil })
+				s.Checks = append(s.Checks, s.check("proven-too", plan.Prove, yes))
+				second := &s.Checks[len(s.Checks)-1]
+				second.Look = func(ctx context.Context) (plan.Finding, error) { stop(); return plan.Finding{}, untilEnd(ctx) }
+			},
+			verdict: plan.VerdictInterrupted, reason: "interrupted in check proven-too",
+			done: "arrange, protect, protected, break, recover, undo-1, undo-2, close tidy=true",
 		},
 		"several checks fail": {
 			build: func(s *script, _ func()) {
@@ -620,8 +630,36 @@ func TestChecksSettle(t *testing.T) {
 				}})
 			}
 		}, engine.Options{Settle: 10 * time.Second, Patience: 2 * time.Second, Poll: 300 * time.Millisecond})
-		if r.Verdict != plan.VerdictFailed || looks["first"] < 30 || looks["second"] < 2 || looks["second"] > 10 {
+		if r.Verdict != plan.VerdictFailed || looks["first"] < 30 || looks["second"] != looks["first"] {
 			t.Errorf("%s after these looks: %v", r.Verdict, looks)
+		}
+	})
+	t.Run("the last one has some time of its own", func(t *testing.T) {
+		looks := 0
+		r := walk(t, func(s *script, _ func()) {
+			slow := plan.Check{Name: "slow", Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+				time.Sleep(20 * time.Second)
+				return yes, nil
+			}}
+			s.Checks = []plan.Check{slow, {Name: "late", Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+				looks++
+				return plan.Failed("never", ""), nil
+			}}}
+		}, engine.Options{Settle: 10 * time.Second, Patience: 2 * time.Second, LookTimeout: time.Minute, Poll: 300 * time.Millisecond})
+		if r.Verdict != plan.VerdictFailed || looks < 5 || looks > 10 {
+			t.Errorf("%s after %d looks", r.Verdict, looks)
+		}
+	})
+	t.Run("no more than once where the answer is final", func(t *testing.T) {
+		looks := 0
+		walk(t, func(s *script, _ func()) {
+			s.look("proven", func(context.Context) (plan.Finding, error) {
+				looks++
+				return plan.Failed("never", "").ForGood(), nil
+			})
+		}, engine.Options{})
+		if looks != 1 {
+			t.Errorf("%d looks", looks)
 		}
 	})
 	t.Run("not before anything is broken", func(t *testing.T) {

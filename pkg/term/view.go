@@ -33,6 +33,8 @@ type runState struct {
 	phase   plan.Phase
 	// current is the step or the check that is going on.
 	current *going
+	// open are the checks that have begun and not ended, by name.
+	open    map[string]*going
 	checks  int
 	checked int
 }
@@ -77,8 +79,8 @@ func (v *View) Observe(e plan.Event) {
 	defer v.mu.Unlock()
 	s := v.options.style()
 	if started, ok := e.(plan.RunStarted); ok {
-		v.end(v.run.current)
-		v.run = runState{checks: len(started.Plan.Checks)}
+		v.endAll()
+		v.run = runState{open: map[string]*going{}, checks: len(started.Plan.Checks)}
 	}
 	v.run.builder.Observe(e)
 	var lines []string
@@ -97,9 +99,9 @@ func (v *View) Observe(e plan.Event) {
 	case plan.CheckStarted:
 		v.run.checked++
 		aside := fmt.Sprintf("check %d of %d", v.run.checked, v.run.checks)
-		v.begin(&going{text: "Check " + e.Check.Name, aside: aside, began: e.At})
+		v.run.open[e.Check.Name] = v.begin(&going{text: "Check " + e.Check.Name, aside: aside, began: e.At})
 	case plan.CheckFinished:
-		v.end(v.run.current)
+		v.end(v.run.open[e.Check.Name])
 		// On a terminal they all stand in one table at the end; plain lines are read while they come.
 		if s.plain() {
 			lines = s.checkLines(e)
@@ -107,7 +109,7 @@ func (v *View) Observe(e plan.Event) {
 	case plan.Warning:
 		lines = s.hang(s.warn("warning: "), e.Message)
 	case plan.RunFinished:
-		v.end(v.run.current)
+		v.endAll()
 		r := v.run.builder.Run()
 		lines = append(lines, "")
 		if !s.plain() {
@@ -211,9 +213,18 @@ func (v *View) enter(s style, p plan.Phase) []string {
 	return []string{s.strong(string(p))}
 }
 
-func (v *View) begin(g *going) {
+func (v *View) begin(g *going) *going {
 	v.run.current = g
 	v.going = append(v.going, g)
+	return g
+}
+
+// endAll ends whatever of the run is still going on.
+func (v *View) endAll() {
+	v.end(v.run.current)
+	for _, g := range v.run.open {
+		v.end(g)
+	}
 }
 
 func (v *View) end(g *going) {
