@@ -34,6 +34,7 @@ type runOptions struct {
 	bump          *uint64
 	keepRunning   []string
 	renew         []string
+	lateWrites    int
 	settle        time.Duration
 	keep          bool
 	literal       bool
@@ -67,6 +68,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 		Example: `  drill run deployment-loss
   drill run deployment-loss --procedure manifest-edit -o json | jq '.runs[0].checks[] | select(.status=="failed")'
   drill run deployment-loss --cluster staging --report-dir /var/lib/drill-reports
+  drill run deployment-loss --late-writes 50 -o json | jq '.runs[0].loss'
   drill run deployment-loss --keep-running kube-scheduler,kubelet
   drill run deployment-loss --procedure manifest-edit --bump-revision 1000000000 --renew kube-apiserver`,
 		Args:              cobra.MinimumNArgs(1),
@@ -88,6 +90,9 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 				}
 				o.bump = &bump
 			}
+			if o.lateWrites < 0 || o.lateWrites > stage.MaxLateWrites {
+				return usagef("--late-writes is %d, and must be between 0 and %d", o.lateWrites, stage.MaxLateWrites)
+			}
 			if err := o.parse(args, procedureName, cmd.Flags().Changed("nodes")); err != nil {
 				return err
 			}
@@ -103,6 +108,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	f.Uint64Var(&bump, "bump-revision", stage.DefaultBump, "by how much the restore raises etcd's revision; 0 restores without, and without marking the past as compacted")
 	f.StringSliceVar(&o.keepRunning, "keep-running", nil, "components that live on across the restore, keeping their memory, although the procedure begins them anew")
 	f.StringSliceVar(&o.renew, "renew", nil, "components that begin anew although the procedure leaves them alone")
+	f.IntVar(&o.lateWrites, "late-writes", 0, "make so many ConfigMaps after the snapshot, to see that the report names each of them as lost, and nothing else")
 	f.BoolVar(&o.keep, "keep", false, "leave the cluster as the run left it")
 	f.BoolVar(&o.literal, "literal", false, "type the commands that drill teach shows, instead of drill's own ways")
 	f.StringVar(&o.reportDir, "report-dir", "", "write report.json, junit.xml and metrics.prom here and, on failure, evidence")
@@ -303,6 +309,7 @@ func (l lease) job() runner.Job {
 		Worker:        o.app.Worker,
 		BumpRevision:  o.bump,
 		KeepRunning:   o.keepRunning,
+		LateWrites:    o.lateWrites,
 		Renew:         o.renew,
 		WorkloadImage: o.workloadImage,
 		Literal:       o.literal,
