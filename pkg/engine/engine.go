@@ -313,6 +313,9 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 		if c.Phase != phase {
 			continue
 		}
+		if c.Alters {
+			w.settle(ctx, looks)
+		}
 		if trouble == "" && ctx.Err() != nil {
 			trouble = fmt.Sprintf("interrupted before check %s", c.Name)
 			w.fail(plan.VerdictInterrupted, trouble)
@@ -346,7 +349,8 @@ type look struct {
 }
 
 // settle looks again at the checks that are not done, in rounds, until all are.
-func (w *walk) settle(ctx context.Context, open []*look) {
+func (w *walk) settle(ctx context.Context, looks []*look) {
+	open := slices.Clone(looks)
 	tick := time.NewTicker(w.opt.Poll)
 	defer tick.Stop()
 	for {

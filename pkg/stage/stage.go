@@ -169,12 +169,7 @@ func lesson(members []controlplane.Member, p procedure.Procedure, image, suffix 
 func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image, nodeDir string) {
 	s.Subject.Workload = proof.Workload{Namespace: workloadNamespace, Name: workloadName, Image: image, Port: workloadPort}
 	s.Subject.NodeDir, s.Subject.DataDir = nodeDir, nodeDir+"/etcd"
-	fresh := proof.NewWork(s.Subject.Workload)
-	s.Subject.Own = []plan.Object{
-		{APIVersion: "v1", Kind: "ConfigMap", Namespace: workloadNamespace, Name: probeConfigMapName},
-		{APIVersion: "apps/v1", Kind: "Deployment", Namespace: workloadNamespace, Name: fresh},
-		{APIVersion: "v1", Kind: "Service", Namespace: workloadNamespace, Name: fresh},
-	}
+	s.Subject.Own = []plan.Object{{APIVersion: "v1", Kind: "ConfigMap", Namespace: workloadNamespace, Name: probeConfigMapName}}
 	s.Target = procedure.Target{
 		Members:      members,
 		DataDir:      s.Subject.DataDir,
