@@ -650,6 +650,28 @@ func TestChecksSettle(t *testing.T) {
 			t.Errorf("%s after %d looks", r.Verdict, looks)
 		}
 	})
+	t.Run("before one that changes the cluster begins", func(t *testing.T) {
+		looks := 0
+		r := walk(t, func(s *script, _ func()) {
+			s.Checks = []plan.Check{
+				{Name: "first", Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+					if looks++; looks < 5 {
+						return plan.Failed("not yet", ""), nil
+					}
+					return yes, nil
+				}},
+				{Name: "alters", Alters: true, Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+					if looks < 5 {
+						return plan.Failed("too early", "").ForGood(), nil
+					}
+					return yes, nil
+				}},
+			}
+		}, engine.Options{})
+		if r.Verdict != plan.VerdictPassed {
+			t.Errorf("%s: %s", r.Verdict, r.Reason)
+		}
+	})
 	t.Run("no more than once where the answer is final", func(t *testing.T) {
 		looks := 0
 		walk(t, func(s *script, _ func()) {

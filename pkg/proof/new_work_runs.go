@@ -22,8 +22,9 @@ func NewWorkRuns(s *Subject) plan.Check {
 		Name: "new-work-runs",
 		Summary: "a new Deployment and a new Service, made after the recovery: the pod is scheduled, runs on a node, and answers over its IP and the Service's from every node, " +
 			"and by the Service's name from inside the restored workload",
-		Phase: plan.Prove,
-		Look:  func(ctx context.Context) (plan.Finding, error) { return newWorkRuns(ctx, s) },
+		Phase:  plan.Prove,
+		Alters: true,
+		Look:   func(ctx context.Context) (plan.Finding, error) { return newWorkRuns(ctx, s) },
 	}
 }
 
