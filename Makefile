@@ -13,7 +13,7 @@ REPORTS    ?= $(CURDIR)/reports
 LABELS     ?= !soak
 
 # The suite of drills on real clusters; a label filter follows.
-SUITE = go test -tags e2e -count=1 -timeout 80m ./e2e -v -ginkgo.no-color -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.label-filter
+SUITE = go test -tags e2e -count=1 -timeout 80m ./e2e -v -ginkgo.no-color -ginkgo.timeout 75m -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.label-filter
 
 NODEIMAGE = go -C hack/nodeimage run . ensure --kubernetes $(KUBERNETES)
 

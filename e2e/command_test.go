@@ -17,6 +17,7 @@ import (
 	"github.com/onsi/gomega/gexec"
 
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/proof"
 	"github.com/etcd-drill/drill/pkg/report"
 )
 
@@ -67,6 +68,15 @@ var _ = Describe("the command line", Label("cli"), func() {
 		Expect(doc.Runs).To(HaveLen(1))
 		Expect(doc.Runs[0].Verdict).To(Equal(plan.VerdictPassed), doc.Runs[0].Reason)
 		Expect(doc.Runs[0].Warnings).To(BeEmpty())
+		var checks []string
+		for _, c := range doc.Runs[0].Checks {
+			checks = append(checks, c.Name+" "+string(c.Status))
+		}
+		var want []string
+		for _, c := range proof.Checks(&proof.Subject{}) {
+			want = append(want, c.Name+" passed")
+		}
+		Expect(checks).To(Equal(want))
 		for _, name := range []string{"report.json", "junit.xml", "metrics.prom"} {
 			Expect(filepath.Join(dir, name)).To(BeAnExistingFile())
 		}

@@ -26,8 +26,14 @@ const (
 
 // sabotaged is a drill with a fault.
 func sabotaged(f sabotage.Fault, c cluster.Cluster) runner.Job {
+	p := procedure.KubeletStop()
+	for _, other := range procedure.All() {
+		if other.Name == f.Procedure {
+			p = other
+		}
+	}
 	return runner.Job{
-		Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), Cluster: c,
+		Scenario: scenarios.DeploymentLoss(), Procedure: p, Cluster: c,
 		BumpRevision: f.BumpRevision, KeepRunning: f.KeepRunning, Alter: f.Alter,
 		Settle: sabotageSettle, Patience: sabotagePatience,
 	}

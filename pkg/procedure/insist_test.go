@@ -39,7 +39,7 @@ func TestBusyRuntime(t *testing.T) {
 		renew     []string
 	}{
 		"stop-control-plane":  {procedure.KubeletStop(), nil},
-		"renew-kube-proxy":    {procedure.KubeletStop(), nil},
+		"renew-network":       {procedure.KubeletStop(), nil},
 		"renew-control-plane": {procedure.ManifestEdit(), []string{"kube-apiserver"}},
 	} {
 		for _, silent := range []int{0, 2, 1000} {

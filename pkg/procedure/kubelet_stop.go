@@ -33,7 +33,7 @@ func KubeletStop() Procedure {
 					start,
 					waits[:2],
 					releaseStep(t, sc),
-					[]plan.Step{renewProxyStep(t)},
+					[]plan.Step{renewNetworkStep(t)},
 					waits[2:],
 				),
 				Rollback: rollback(t),

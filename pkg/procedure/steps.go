@@ -389,25 +389,25 @@ func releaseStep(t Target, sc scope) []plan.Step {
 	}}
 }
 
-// renewProxyStep ends kube-proxy on the control planes, where kubelet starts it anew at once. On other nodes it comes back by itself: kubelet was
-// not restarted there, and would let a container that ends again and again wait longer each time.
-func renewProxyStep(t Target) plan.Step {
-	const patience = 2 * time.Second
-	names := []string{"kube-proxy"}
+// renewNetworkStep ends kube-proxy and the DNS servers on the control planes, where kubelet starts them anew at once. On other nodes they come back by
+// themselves: kubelet was not restarted there, and would let a container that ends again and again wait longer each time. Both keep nothing on disk and
+// are ended at once.
+func renewNetworkStep(t Target) plan.Step {
+	names := []string{"kube-proxy", "coredns"}
 	return plan.Step{
-		Name:  "renew-kube-proxy",
+		Name:  "renew-network",
 		Phase: plan.Recover,
-		Title: "Start kube-proxy anew",
-		Why: "kube-proxy makes the rules by which a Service reaches its pods, from what it hears of the API server. While that was away it asked again in growing " +
-			"intervals, up to half a minute and more, and until it asks next its rules lead to addresses that the pods had before. Started anew it asks at once; the rules stay in " +
-			"force meanwhile.",
+		Title: "Start kube-proxy and the DNS servers anew",
+		Why: "kube-proxy makes the rules by which a Service reaches its pods, and CoreDNS answers for the names of Services, both from what they hear of the API server. While that was " +
+			"away they asked again in growing intervals, up to half a minute and more, and until they ask next, rules and names lead to addresses of before. Started anew they ask at " +
+			"once; the rules stay in force meanwhile.",
 		Commands: t.on(func(controlplane.Member) plan.Command {
-			return plan.Command{Argv: listArgv(names), PipeTo: stopArgv(patience)}
+			return plan.Command{Argv: listArgv(names), PipeTo: stopArgv(0)}
 		}),
-		Expect: "A moment later `crictl ps --name kube-proxy` shows a container that is a few seconds old.",
+		Expect: "A moment later `crictl ps` shows containers of both that are a few seconds old.",
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				return stopContainers(ctx, m.Node, names, patience)
+				return stopContainers(ctx, m.Node, names, 0)
 			})
 		},
 	}
@@ -434,7 +434,7 @@ func rollback(t Target, back ...plan.Step) []plan.Step {
 	waits := waitSteps(t, everything())
 	steps = append(steps, start, waits[0], waits[1])
 	steps = append(steps, releaseStep(t, everything())...)
-	steps = append(steps, renewProxyStep(t), waits[2], waits[3])
+	steps = append(steps, renewNetworkStep(t), waits[2], waits[3])
 	for i := range steps {
 		steps[i].Name = "rollback-" + steps[i].Name
 		steps[i].Phase = plan.Rollback

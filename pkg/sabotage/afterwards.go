@@ -116,8 +116,22 @@ func SecondManifest() Fault {
 			return n.WriteFile(ctx, secondManifest, 0o600, bytes.NewReader(second))
 		}),
 		Undo: func(ctx context.Context, s *stage.Stage) error {
-			_, err := cluster.Run(ctx, s.Target.Members[0].Node, "rm", "-f", "--", secondManifest)
-			return err
+			n := s.Target.Members[0].Node
+			if _, err := cluster.Run(ctx, n, "rm", "-f", "--", secondManifest); err != nil {
+				return err
+			}
+			return wait(ctx, "nothing is left of the second etcd", func(ctx context.Context) (bool, string) {
+				pods, err := controlplane.Sandboxes(ctx, n)
+				if err != nil {
+					return false, err.Error()
+				}
+				for _, p := range pods {
+					if strings.HasPrefix(p.PodName, "etcd-before-") && p.State == controlplane.SandboxReady {
+						return false, "sandbox " + p.ID
+					}
+				}
+				return true, ""
+			})
 		},
 		Harmless: true,
 	}
@@ -128,7 +142,7 @@ const phantomManifest = controlplane.ManifestDir + "/" + name + ".yaml"
 // Phantom lets kubelet run a pod of which the API never hears: a static pod by hand, in a namespace that doesn't exist.
 func Phantom() Fault {
 	return Fault{
-		Entry:  plan.Entry{Name: "phantom", Summary: "a container is started by hand for a pod that the API doesn't know"},
+		Entry:  plan.Entry{Name: "phantom", Summary: "a pod is started by hand on a node, of which the API doesn't know"},
 		Breaks: []string{"no-phantoms"},
 		Insert: last("start-phantom", "Start a container that the API doesn't know", func(ctx context.Context, s *stage.Stage) error {
 			n := s.Target.Members[0].Node
@@ -182,6 +196,92 @@ func wait(ctx context.Context, what string, look func(context.Context) (done boo
 	}
 }
 
+// HungKubelet freezes kubelet after the recovery, and ends a container of the workload: the API goes on saying that it runs, as it does after a restore
+// that leaves kubelet with what it remembers.
+func HungKubelet() Fault {
+	return Fault{
+		Entry:  plan.Entry{Name: "hung-kubelet", Summary: "a container of the workload ends, and kubelet, which hangs, doesn't see it"},
+		Breaks: []string{"status-backed"},
+		Also:   []string{"service-answers", "new-work-runs"},
+		Insert: last("hang-kubelet", "Freeze kubelet and end a container of the workload", func(ctx context.Context, s *stage.Stage) error {
+			n := s.Target.Members[0].Node
+			var victim string
+			// What was restored runs a moment after the recovery.
+			err := wait(ctx, "the workload's containers run", func(ctx context.Context) (bool, string) {
+				running, err := controlplane.Containers(ctx, n, false)
+				if err != nil {
+					return false, err.Error()
+				}
+				found := 0
+				for _, c := range running {
+					if c.PodNamespace == s.Subject.Workload.Namespace && c.Name == s.Subject.Workload.Name && c.State == controlplane.ContainerRunning {
+						victim, found = c.ID, found+1
+					}
+				}
+				return found == 2, fmt.Sprintf("%d containers", found)
+			})
+			if err != nil {
+				return err
+			}
+			if err := settled(ctx, s); err != nil {
+				return err
+			}
+			if _, err := cluster.Run(ctx, n, "systemctl", "kill", "--signal=SIGSTOP", "kubelet"); err != nil {
+				return err
+			}
+			_, err = cluster.Run(ctx, n, "crictl", "stop", "--timeout", "0", victim)
+			return err
+		}),
+		Undo: func(ctx context.Context, s *stage.Stage) error {
+			_, err := cluster.Run(ctx, s.Target.Members[0].Node, "systemctl", "kill", "--signal=SIGCONT", "kubelet")
+			return err
+		},
+		Harmless: true,
+	}
+}
+
+// settled waits until kubelet has said of every pod of the workload that it is ready, and has renewed the node's Lease: a kubelet that hangs before that is missed for
+// other reasons.
+func settled(ctx context.Context, s *stage.Stage) error {
+	c, err := client(s)
+	if err != nil {
+		return err
+	}
+	w, node := s.Subject.Workload, s.Target.Members[0].Name
+	return wait(ctx, "kubelet has reported the workload and the node", func(ctx context.Context) (bool, string) {
+		d, err := c.AppsV1().Deployments(w.Namespace).Get(ctx, w.Name, metav1.GetOptions{})
+		if err != nil {
+			return false, err.Error()
+		}
+		lease, err := c.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return false, err.Error()
+		}
+		pods, err := c.CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: w.Selector()})
+		if err != nil {
+			return false, err.Error()
+		}
+		running, err := controlplane.Containers(ctx, s.Target.Members[0].Node, false)
+		if err != nil {
+			return false, err.Error()
+		}
+		ids := map[string]bool{}
+		for _, r := range running {
+			ids[r.ID] = true
+		}
+		told := 0
+		for _, p := range pods.Items {
+			for _, st := range p.Status.ContainerStatuses {
+				if st.Ready && ids[st.ContainerID[strings.LastIndex(st.ContainerID, "/")+1:]] {
+					told++
+				}
+			}
+		}
+		renewed := lease.Spec.RenewTime != nil && lease.Spec.RenewTime.After(s.Subject.Before.Clocks[node])
+		return told == 2 && d.Status.AvailableReplicas == 2 && renewed, fmt.Sprintf("%d containers reported, %d replicas available, Lease renewed: %t", told, d.Status.AvailableReplicas, renewed)
+	})
+}
+
 // FrozenProxy freezes kube-proxy before the outage, and leaves it so: the rules by which a Service reaches its pods stay those of before.
 func FrozenProxy() Fault {
 	signal := func(name string) func(context.Context, *stage.Stage) error {
@@ -199,7 +299,7 @@ func FrozenProxy() Fault {
 		Breaks:   []string{"service-answers"},
 		Also:     []string{"new-work-runs"}, // a new Service needs rules, too
 		Insert:   at("note-last", "freeze-proxy", "Freeze kube-proxy", signal("STOP")),
-		Drop:     []string{"renew-kube-proxy"},
+		Drop:     []string{"renew-network"},
 		Undo:     signal("CONT"),
 		Harmless: true,
 	}

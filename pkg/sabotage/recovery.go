@@ -11,14 +11,13 @@ import (
 	"github.com/etcd-drill/drill/pkg/stage"
 )
 
-// StaleAPIServer restores without raising the revision and lets the API server live on: what most tutorials do.
+// StaleAPIServer restores without raising the revision and lets the API server live on: what most tutorials teach.
 func StaleAPIServer() Fault {
 	return Fault{
-		Entry:        plan.Entry{Name: "stale-api-server", Summary: "the revision is not raised, and the old API server is kept"},
-		Breaks:       []string{"reads-agree", "control-plane-renewed"},
-		Also:         []string{"revision-forward", "watches-honest", "status-backed", "no-phantoms", "ledger-exact", "service-answers", "new-work-runs", "node-heartbeat"},
-		BumpRevision: ptr[uint64](0),
-		KeepRunning:  []string{controlplane.APIServer},
+		Entry:     plan.Entry{Name: "stale-api-server", Summary: "the revision is not raised, and the old API server is kept, as most tutorials teach"},
+		Breaks:    []string{"reads-agree", "status-backed", "control-plane-renewed", "revision-forward", "watches-honest"},
+		Also:      []string{"no-phantoms", "service-answers", "new-work-runs", "node-heartbeat"},
+		Procedure: procedure.ManifestEdit().Name,
 	}
 }
 
@@ -26,18 +25,9 @@ func StaleAPIServer() Fault {
 func KeptKubelet() Fault {
 	return Fault{
 		Entry:       plan.Entry{Name: "kept-kubelet", Summary: "the revision is raised, and the old kubelet is kept"},
-		Breaks:      []string{"status-backed", "control-plane-renewed"},
-		Also:        []string{"no-phantoms", "service-answers", "new-work-runs"},
-		KeepRunning: []string{procedure.Kubelet},
-	}
-}
-
-// KeptScheduler lets the scheduler live on, whose cache is of the etcd before.
-func KeptScheduler() Fault {
-	return Fault{
-		Entry:       plan.Entry{Name: "kept-scheduler", Summary: "the old scheduler is kept"},
 		Breaks:      []string{"control-plane-renewed"},
-		KeepRunning: []string{controlplane.Scheduler},
+		Also:        []string{"status-backed", "no-phantoms", "service-answers", "new-work-runs"},
+		KeepRunning: []string{procedure.Kubelet},
 	}
 }
 
@@ -58,8 +48,9 @@ const stagedManifest = "/etc/kubernetes/etcd.yaml.restored"
 func EmptyEtcd() Fault {
 	return Fault{
 		Entry:  plan.Entry{Name: "empty-etcd", Summary: "the manifest names a wrong data directory, and etcd starts empty"},
-		Breaks: []string{"objects-restored", "ledger-exact", "control-plane-renewed", "revision-forward"},
-		Also:   []string{"reads-agree", "status-backed", "no-phantoms", "service-answers", "new-work-runs", "watches-honest", "node-heartbeat", "no-drift", "secrets-safe", "members-agree"},
+		Breaks: []string{"objects-restored", "reads-agree", "control-plane-renewed", "revision-forward", "ledger-exact", "new-work-runs"},
+		// Nobody may read anything any more, so that most checks can't be evaluated.
+		Also: []string{"status-backed", "no-phantoms", "service-answers", "watches-honest", "node-heartbeat", "no-drift", "secrets-safe"},
 		Insert: at("prepare-manifest", "wrong-directory", "Let the prepared manifest name another directory", func(ctx context.Context, s *stage.Stage) error {
 			return controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
 				dir := s.Subject.DataDir

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 
@@ -22,6 +23,8 @@ type Fault struct {
 	Breaks []string
 	// Also are checks that may fail, because they see consequences of the same fault. No other check may.
 	Also []string
+	// Procedure is the one that is sabotaged, where that is not the default one.
+	Procedure string
 	// BumpRevision and KeepRunning are of the run, where the fault is a wrong choice of these; see runner.Job.
 	BumpRevision *uint64
 	KeepRunning  []string
@@ -35,6 +38,9 @@ type Fault struct {
 	Harmless bool
 }
 
+// undoTimeout bounds Undo.
+const undoTimeout = time.Minute
+
 // Insertion is a step of a fault.
 type Insertion struct {
 	// After is the name of the step that it follows; empty means the last one of the recovery.
@@ -42,26 +48,26 @@ type Insertion struct {
 	Step  plan.Step
 }
 
-// All returns every fault, in the order of the checks that they break.
+// All returns every fault: those that leave the control plane sound first, and then those after which the old state must be put back.
 func All() []Fault {
 	return []Fault{
 		DamagedSnapshot(),
 		ForeignSnapshot(),
 		ObjectChanged(),
-		EmptyEtcd(),
-		StaleAPIServer(),
-		KeptKubelet(),
+		ObjectRemoved(),
+		HungKubelet(),
 		Phantom(),
-		KeptScheduler(),
-		LowerRevision(),
 		StrangerMember(),
 		SecondManifest(),
-		ObjectRemoved(),
 		FrozenProxy(),
 		NoHeartbeat(),
 		NoNewPods(),
 		ReadableSnapshot(),
 		SecretInLog(),
+		LowerRevision(),
+		KeptKubelet(),
+		StaleAPIServer(),
+		EmptyEtcd(),
 	}
 }
 
@@ -79,8 +85,10 @@ func (f Fault) Alter(p plan.Plan, s *stage.Stage) plan.Plan {
 	tidy := p.Close
 	p.Close = func(ctx context.Context, all bool) error {
 		var err error
-		if f.Undo != nil {
-			err = f.Undo(ctx, s)
+		if f.Undo != nil { // within a bound of its own, so that what the run made is removed even when it takes all of that
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+			err = f.Undo(undo, s)
+			cancel()
 		}
 		if tidy != nil {
 			err = errors.Join(err, tidy(ctx, all))
