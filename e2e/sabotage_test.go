@@ -63,6 +63,7 @@ var _ = Describe("a sabotaged drill", Ordered, ContinueOnFailure, Label("sabotag
 			r := start(sabotaged(f, c)).run(ctx)
 			for _, check := range r.Checks {
 				GinkgoWriter.Println(check.Status, check.Name, check.Detail)
+				AddReportEntry("check "+check.Name, check.Detail, ReportEntryVisibilityNever)
 			}
 			for _, trouble := range []string{"cleaning up", "put back", "panicked"} {
 				Expect(r.Warnings).NotTo(ContainElement(ContainSubstring(trouble)))

@@ -25,7 +25,8 @@ type Options struct {
 	Observers []plan.Observer
 	// StepTimeout bounds a step that has no bound of its own. Default 3 minutes.
 	StepTimeout time.Duration
-	// Settle is how long after the recovery the checks, all together, may take to become true. Default 75 s: a client
+	// Settle is how long after the recovery the checks, all together, may take to become true; those that begin when others have their answers
+	// (plan.Check.Alters), and what follows them, have it once more. Default 75 s: a client
 	// that lost its API server asks again in growing intervals of up to 30 s, which chance may double (the backoff of
 	// reflectors in client-go's tools/cache), and only then learns what has become of the world.
 	Settle time.Duration
@@ -54,8 +55,10 @@ const (
 	defaultPatience    = 10 * time.Second
 	defaultLook        = 15 * time.Second
 	defaultPoll        = 100 * time.Millisecond
-	// afterwards bounds what is done after the verdict is known or the run was interrupted: measuring, evidence, closing.
+	// afterwards bounds what is done after the verdict is known or the run was interrupted: evidence, closing.
 	afterwards = 30 * time.Second
+	// measuring bounds the numbers of the run, for which a whole snapshot may have to be read.
+	measuring = 5 * time.Minute
 )
 
 // Outcome is the answer of a run.
@@ -315,6 +318,8 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 		}
 		if c.Alters {
 			w.settle(ctx, looks)
+			// What was waited for before must not be taken from those that could not begin.
+			settled = time.Now().Add(w.opt.Settle)
 		}
 		if trouble == "" && ctx.Err() != nil {
 			trouble = fmt.Sprintf("interrupted before check %s", c.Name)
@@ -453,7 +458,7 @@ func (w *walk) after(ctx context.Context) {
 
 func (w *walk) measure(ctx context.Context) {
 	var m plan.Measurement
-	err := w.within(ctx, afterwards, "measuring", func(ctx context.Context) (err error) {
+	err := w.within(ctx, measuring, "measuring", func(ctx context.Context) (err error) {
 		m, err = w.plan.Measure(ctx, w.marks)
 		return err
 	})

@@ -38,8 +38,14 @@ type Fault struct {
 	Harmless bool
 }
 
-// undoTimeout bounds Undo.
+// undoTimeout bounds Undo, and tidying up after it.
 const undoTimeout = time.Minute
+
+func bounded(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	return f(ctx)
+}
 
 // Insertion is a step of a fault.
 type Insertion struct {
@@ -86,12 +92,10 @@ func (f Fault) Alter(p plan.Plan, s *stage.Stage) plan.Plan {
 	p.Close = func(ctx context.Context, all bool) error {
 		var err error
 		if f.Undo != nil { // within a bound of its own, so that what the run made is removed even when it takes all of that
-			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-			err = f.Undo(undo, s)
-			cancel()
+			err = bounded(ctx, func(ctx context.Context) error { return f.Undo(ctx, s) })
 		}
 		if tidy != nil {
-			err = errors.Join(err, tidy(ctx, all))
+			err = errors.Join(err, bounded(ctx, func(ctx context.Context) error { return tidy(ctx, all) }))
 		}
 		return err
 	}
