@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
 )
@@ -102,12 +103,17 @@ cluster, and then the checks looked at what came of it.
 // answer says what came of leaving it out, procedure by procedure.
 func (s shortcut) answer(c report.Comparison) string {
 	var fine, bad []string
+	costly := false
 	for _, row := range c.Rows {
 		if !s.is(row) {
 			continue
 		}
 		name := "`" + row.Procedure + "`"
-		cost := slower(row, c)
+		ratio, cost := slower(row, c)
+		if restartedAnyway(row) {
+			cost += ", and what was to live on was restarted all the same"
+		}
+		costly = costly || ratio >= much
 		if harm := row.Harm(); len(harm) > 0 {
 			bad = append(bad, "with "+name+" these failed: "+coded(harm)+cost)
 		} else {
@@ -118,6 +124,8 @@ func (s shortcut) answer(c report.Comparison) string {
 	switch {
 	case len(fine)+len(bad) == 0:
 		return "Not measured."
+	case len(bad) == 0 && costly:
+		word = "It gains nothing: "
 	case len(bad) == 0:
 		word = "As far as was seen, yes: "
 	case len(fine) == 0:
@@ -126,21 +134,27 @@ func (s shortcut) answer(c report.Comparison) string {
 	return word + strings.Join(append(fine, bad...), "; ") + "."
 }
 
-// slower says how much longer reads were away than with the same procedure and nothing left out, where that is a difference that matters.
-func slower(row report.Row, c report.Comparison) string {
+// much is the ratio of two times from which on they differ by more than chance.
+const much = 1.5
+
+// slower says how many times as long reads were away as with the same procedure and nothing left out, 0 where that is not known; in words where it matters.
+func slower(row report.Row, c report.Comparison) (ratio float64, text string) {
 	i := slices.IndexFunc(c.Rows, func(w report.Row) bool { return w.Procedure == row.Procedure && whole(w) })
 	if i < 0 || row.Reads().Back == 0 || c.Rows[i].Reads().Back == 0 {
-		return ""
+		return 0, ""
 	}
-	const much = 1.5
-	switch ratio := row.Reads().Median / c.Rows[i].Reads().Median; {
-	case ratio >= much:
-		return fmt.Sprintf(" (reads were away %.1f times as long as with nothing left out)", ratio)
-	case ratio <= 1/much:
-		return fmt.Sprintf(" (reads were away %.1f times as long as with nothing left out, so it saved time)", ratio)
-	default:
-		return ""
+	ratio = row.Reads().Median / c.Rows[i].Reads().Median
+	if ratio >= much || ratio <= 1/much {
+		text = fmt.Sprintf(" (reads were away %.1f times as long as with nothing left out)", ratio)
 	}
+	return ratio, text
+}
+
+// restartedAnyway says whether in some run nothing lived on although something was to: kubelet restarts what no longer answers.
+func restartedAnyway(row report.Row) bool {
+	return len(row.Variant.KeptRunning) > 0 && slices.ContainsFunc(row.Runs, func(r report.Run) bool {
+		return slices.ContainsFunc(r.Checks, func(c report.Check) bool { return c.Name == report.RenewalCheck && c.Status == plan.StatusPassed })
+	})
 }
 
 // coded writes names of checks as code, and what is said of them as it is.
