@@ -116,12 +116,25 @@ func readPage(ctx context.Context, cli *clientv3.Client, r *etcdserverpb.RangeRe
 //
 // The slices belong to each, which is called from this goroutine.
 func SnapshotKeys(ctx context.Context, w Worker, path string, each func(KeyValue) error) (revision int64, err error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return 0, fmt.Errorf("keys of snapshot %s: %w", path, err)
+	return keysOf(ctx, w, "snapshot", request{Op: opKeys, Path: path}, each)
+}
+
+// DatabaseKeys is SnapshotKeys for the database of a stopped etcd, DATADIR/member/snap/db. It has no trailer, so only its own pages and records tell whether it is
+// sound, and all are read for that. The database of a running etcd is refused.
+//
+// What etcd had acknowledged is in it only if etcd was stopped with a signal that it could act on: of one that was killed, the last writes, those of up to
+// 100 ms or 10,000 of them (etcd's --backend-batch-interval and --backend-batch-limit), may be in its write-ahead log alone, which is not read here.
+func DatabaseKeys(ctx context.Context, w Worker, path string, each func(KeyValue) error) (revision int64, err error) {
+	return keysOf(ctx, w, "database", request{Op: opKeys, Path: path, Raw: true}, each)
+}
+
+func keysOf(ctx context.Context, w Worker, what string, r request, each func(KeyValue) error) (revision int64, err error) {
+	path := r.Path
+	if r.Path, err = filepath.Abs(path); err != nil {
+		return 0, fmt.Errorf("keys of %s %s: %w", what, path, err)
 	}
 	var refused error
-	a, err := w.stream(ctx, request{Op: opKeys, Path: abs}, func(record []byte) error {
+	a, err := w.stream(ctx, r, func(record []byte) error {
 		var kv mvccpb.KeyValue
 		if err := proto.Unmarshal(record, &kv); err != nil {
 			return fmt.Errorf("%w: it sent something that is no key (%w)", ErrWorker, err)
@@ -133,16 +146,21 @@ func SnapshotKeys(ctx context.Context, w Worker, path string, each func(KeyValue
 	case refused != nil:
 		return 0, refused
 	case err != nil:
-		return 0, fmt.Errorf("keys of snapshot %s: %w", path, err)
+		return 0, fmt.Errorf("keys of %s %s: %w", what, path, err)
 	case a.Revision < 1:
-		return 0, fmt.Errorf("keys of snapshot %s: %w: the answer is empty", path, ErrWorker)
+		return 0, fmt.Errorf("keys of %s %s: %w: the answer is empty", what, path, ErrWorker)
 	}
 	return a.Revision, nil
 }
 
-// keysHere does in the child what SnapshotKeys asked for: it sends the records of the live keys, as etcd stored them.
-func keysHere(ctx context.Context, path string, send func(record []byte) error) (revision int64, err error) {
-	if _, err := checkTrailer(ctx, path); err != nil {
+// keysHere does in the child what SnapshotKeys and, with raw, DatabaseKeys asked for: it sends the records of the live keys, as etcd stored them.
+func keysHere(ctx context.Context, path string, raw bool, send func(record []byte) error) (revision int64, err error) {
+	if raw {
+		err = checkRaw(ctx, path)
+	} else {
+		_, err = checkTrailer(ctx, path)
+	}
+	if err != nil {
 		return 0, err
 	}
 	if revision, err = revisionHere(ctx, path); err != nil {

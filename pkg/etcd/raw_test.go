@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -73,6 +74,37 @@ func TestRawRoundTrip(t *testing.T) {
 		if want := fmt.Sprintf("value-%s", kv.Key[len(kv.Key)-3:]); string(kv.Value) != want {
 			t.Errorf("key %d: %s, want %s", i, kv, want)
 		}
+	}
+}
+
+// TestDatabaseKeys of a stopped etcd are those that it held, and neither a running one's nor a damaged one's can be had.
+func TestDatabaseKeys(t *testing.T) {
+	w := worker(t, "work")
+	s := serve(t, t.TempDir(), nil)
+	live := s.put(t, 50)
+	db := databaseOf(s.cfg.Dir)
+	none := func(etcd.KeyValue) error { return nil }
+	if _, err := etcd.DatabaseKeys(t.Context(), w, db, none); err == nil {
+		t.Error("the database of a running etcd was read")
+	}
+	var want []etcd.KeyValue
+	revision, err := etcd.LiveKeys(t.Context(), s.ep, collect(&want))
+	if err != nil || int64(len(want)) != live {
+		t.Fatalf("%d keys, %v", len(want), err)
+	}
+	s.stop()
+	var got []etcd.KeyValue
+	if of, err := etcd.DatabaseKeys(t.Context(), w, db, collect(&got)); err != nil || of != revision || !reflect.DeepEqual(got, want) {
+		t.Errorf("%d keys of revision %d, %v; want %d of %d", len(got), of, err, len(want), revision)
+	}
+	if _, err := etcd.SnapshotKeys(t.Context(), w, db, none); !errors.Is(err, etcd.ErrNoTrailer) {
+		t.Errorf("taken for a snapshot: %v", err)
+	}
+	if err := os.Truncate(db, 8192); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := etcd.DatabaseKeys(t.Context(), w, db, none); !errors.Is(err, etcd.ErrTruncated) {
+		t.Errorf("cut short: %v", err)
 	}
 }
 

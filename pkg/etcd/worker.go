@@ -38,8 +38,10 @@ const (
 // request is what a child reads: one JSON document, and then nothing more until the stream ends, which tells it that nobody
 // waits for its answer any more.
 type request struct {
-	Op      op              `json:"op"`
-	Path    string          `json:"path,omitempty"`
+	Op   op     `json:"op"`
+	Path string `json:"path,omitempty"`
+	// Raw says that Path is no snapshot but the database of a stopped etcd; for opKeys.
+	Raw     bool            `json:"raw,omitempty"`
 	Restore *RestoreOptions `json:"restore,omitempty"`
 }
 
@@ -300,7 +302,7 @@ func (r request) do(ctx context.Context, stdout io.Writer) (a answer) {
 		err = restoreHere(ctx, lg, *r.Restore)
 	case r.Op == opKeys:
 		records := bufio.NewWriter(stdout)
-		a.Revision, err = keysHere(ctx, r.Path, func(record []byte) error { return writeRecord(records, record) })
+		a.Revision, err = keysHere(ctx, r.Path, r.Raw, func(record []byte) error { return writeRecord(records, record) })
 		err = errors.Join(err, endOfRecords(records), records.Flush())
 	default:
 		err = fmt.Errorf("%w: unknown request %q", ErrWorker, r.Op)

@@ -23,3 +23,10 @@ func FromSnapshot(w etcd.Worker, path string) Source {
 		return etcd.SnapshotKeys(ctx, w, path, each)
 	}
 }
+
+// FromDatabase is what the database of a stopped etcd holds, DATADIR/member/snap/db. See etcd.DatabaseKeys for what may be missing in it.
+func FromDatabase(w etcd.Worker, path string) Source {
+	return func(ctx context.Context, each func(etcd.KeyValue) error) (int64, error) {
+		return etcd.DatabaseKeys(ctx, w, path, each)
+	}
+}

@@ -2,29 +2,33 @@ package stage
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
-// loss says what the restore gave up: everything that was acknowledged after the snapshot, up to the moment when the control plane was
-// taken down. What there is now is read from etcd.
+// loss says what the restore gave up: everything that was acknowledged after the snapshot, up to the end of the old etcd. What there is now is read from etcd. If the
+// old data can't be read, the rest is still told, up to the last look before the control plane was taken down, along with the error.
 func (s *Stage) loss(ctx context.Context, marks plan.Marks) (plan.Loss, error) {
 	l := plan.Loss{UntilOutageSeconds: s.lostUntil(marks.OutageBegan)}
 	if !marks.BreakBegan.IsZero() {
 		l.Seconds = s.lostUntil(marks.BreakBegan)
 	}
-	if s.Subject.Before.Revision > 0 {
-		r := max(0, s.Subject.Before.Revision-s.Subject.Snapshot.Revision)
-		l.Revisions = &r
-	}
 	if s.Subject.Before.Revision == 0 {
 		return l, nil
 	}
+	oldErr := s.noteOld(ctx)
+	if oldErr != nil {
+		oldErr = fmt.Errorf("what was written in the last moments of the old etcd, after the last look: %w", oldErr)
+	}
+	r := max(0, s.Subject.Before.Revision-s.Subject.Snapshot.Revision)
+	l.Revisions = &r
 	var err error
 	l.Objects, l.Reverted, l.Revived, err = proof.Loss(ctx, &s.Subject)
-	return l, err
+	return l, errors.Join(oldErr, err)
 }
 
 // lostUntil is how long after the snapshot the last write was acknowledged, up to a moment, that it doesn't hold: one of a later revision.

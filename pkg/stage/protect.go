@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -151,6 +154,53 @@ func (s *Stage) noteLast(ctx context.Context) error {
 	return nil
 }
 
+// noteOld reads what the old data directories hold, once nothing runs on them any more: others could write for a moment after noteLast, until the old etcd
+// ended, and that is lost as well.
+//
+// The database of an etcd that was killed may lack its last writes, which are in the write-ahead log alone (see etcd.DatabaseKeys), so what noteLast saw stands unless
+// the database is further. Where the old etcd still runs, what noteLast saw stands, too; and so it does when an error is returned.
+func (s *Stage) noteOld(ctx context.Context) (err error) {
+	if used, err := s.oldInUse(ctx); err != nil || used {
+		return err
+	}
+	db, revision, err := s.furthest(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(filepath.Dir(db))) }()
+	b := &s.Subject.Before
+	b.Revision = max(b.Revision, revision)
+	if revision <= b.AtOutage.Revision {
+		return nil
+	}
+	old, err := inventory.Read(ctx, inventory.FromDatabase(s.Subject.Worker, db), b.AtOutage, b.AtBreak)
+	if err == nil {
+		b.AtOutage = old
+	}
+	return err
+}
+
+// oldInUse says whether an etcd runs on any member's old data directory.
+func (s *Stage) oldInUse(ctx context.Context) (bool, error) {
+	for _, m := range s.Target.Members {
+		running, err := controlplane.Containers(ctx, m.Node, false)
+		if err != nil {
+			return false, err
+		}
+		for _, c := range running {
+			if c.PodNamespace != metav1.NamespaceSystem || c.Name != controlplane.Etcd {
+				continue
+			}
+			for _, mount := range c.Mounts {
+				if mount.HostPath == m.Etcd.HostDataDir || strings.HasPrefix(m.Etcd.HostDataDir, mount.HostPath+"/") {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
 // clocks reads each node's own clock, so that what a node says later about when it did something can be held against it whatever
 // other clocks say.
 func (s *Stage) clocks(ctx context.Context) (map[string]time.Time, error) {
@@ -177,7 +227,7 @@ func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
 // restoreOld makes the data directory of a rollback on every node from what the old ones hold: from the one that is furthest, since a member may
 // have been stopped before it had applied what the others had agreed on.
 func (s *Stage) restoreOld(ctx context.Context) (err error) {
-	db, err := s.furthest(ctx)
+	db, _, err := s.furthest(ctx)
 	if err != nil {
 		return err
 	}
@@ -190,29 +240,27 @@ func (s *Stage) restoreOld(ctx context.Context) (err error) {
 }
 
 // furthest fetches the database of every member's old data directory and returns the path of the one with the highest revision, in a
-// new folder of its own.
-func (s *Stage) furthest(ctx context.Context) (string, error) {
+// new folder of its own, and that revision.
+func (s *Stage) furthest(ctx context.Context) (best string, highest int64, err error) {
 	dir, err := os.MkdirTemp(s.opt.Dir, "old-")
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	var best string
-	var highest int64
 	for _, m := range s.Target.Members {
 		db := filepath.Join(dir, m.Name+".db")
 		err := fetch(ctx, m.Node, m.Etcd.HostDataDir+"/member/snap/db", db)
 		if err != nil {
-			return "", errors.Join(err, os.RemoveAll(dir))
+			return "", 0, errors.Join(err, os.RemoveAll(dir))
 		}
 		revision, err := etcd.RevisionOf(ctx, s.Subject.Worker, db)
 		if err != nil {
-			return "", errors.Join(fmt.Errorf("the old data of node %s: %w", m.Name, err), os.RemoveAll(dir))
+			return "", 0, errors.Join(fmt.Errorf("the old data of node %s: %w", m.Name, err), os.RemoveAll(dir))
 		}
 		if best == "" || revision > highest {
 			best, highest = db, revision
 		}
 	}
-	return best, nil
+	return best, highest, nil
 }
 
 // restoreInto restores as the member and puts the result into dir on its node. etcdutl's code restores here, in a child process, and the result is
