@@ -20,6 +20,7 @@ import (
 // Both are read from etcd, not over the API (docs/decisions/0007-ledger-reads-etcd.md). The first member is asked; whether the others agree with it is another check's question.
 func LedgerExact(s *Subject) plan.Check {
 	l := &ledger{fields: map[string]explained{}}
+	s.ledgerCache()
 	return plan.Check{
 		Name:    "ledger-exact",
 		Summary: "every key that etcd holds is as in the snapshot, none is missing and none was added, but for what Kubernetes itself rewrites",
@@ -30,10 +31,10 @@ func LedgerExact(s *Subject) plan.Check {
 }
 
 // Loss says what the restore gave up: which objects were made after the snapshot and are gone, which were changed and are again as in it, and which were deleted and are back; see
-// inventory.Ledger. The lists are null where it isn't known what there was before, and empty where nothing was lost. It reads the snapshot and the first member's etcd.
+// inventory.Ledger. The lists are null where it isn't known what there was before, and empty where nothing was lost. It reads the first member's etcd, and the snapshot unless
+// LedgerExact has.
 func Loss(ctx context.Context, s *Subject) (lost, reverted, revived []plan.Object, err error) {
-	l := &ledger{}
-	found, err := l.compare(ctx, s)
+	_, found, err := s.ledgerCache().compare(ctx, s)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("what was lost: %w", err)
 	}
@@ -51,12 +52,27 @@ func objectsOf(lines []inventory.Line) []plan.Object {
 	return out
 }
 
-// ledger keeps what looking again need not read again.
-type ledger struct {
+// LedgerCache keeps what comparing once more need not read, or take apart, once more. Its zero value is ready to use, by several goroutines.
+type LedgerCache struct {
 	mu sync.Mutex
 	// snapshot is the inventory of the file with that SHA-256.
 	snapshot inventory.Inventory
 	sha256   string
+	// after is what etcd held when it was last read.
+	after inventory.Inventory
+}
+
+// ledgerCache returns the subject's cache, a new one if there is none yet.
+func (s *Subject) ledgerCache() *LedgerCache {
+	if s.Ledger == nil {
+		s.Ledger = &LedgerCache{}
+	}
+	return s.Ledger
+}
+
+// ledger is one LedgerExact.
+type ledger struct {
+	mu sync.Mutex
 	// fields says of keys in what they differed when they were last looked into.
 	fields map[string]explained
 }
@@ -67,25 +83,27 @@ type explained struct {
 	fields []inventory.FieldDifference
 }
 
-// compare reads what etcd holds now. The snapshot is read once.
-func (l *ledger) compare(ctx context.Context, s *Subject) (inventory.Ledger, error) {
-	var none inventory.Ledger
+// compare reads what etcd holds now, and returns the snapshot's inventory with what came of it. The snapshot is read once.
+func (c *LedgerCache) compare(ctx context.Context, s *Subject) (snapshot inventory.Inventory, found inventory.Ledger, err error) {
 	if s.Snapshot == nil || len(s.Endpoints) == 0 {
-		return none, errors.New("no snapshot or no etcd is known that could be read")
+		return snapshot, found, errors.New("no snapshot or no etcd is known that could be read")
 	}
-	if l.sha256 != s.Snapshot.SHA256 || l.snapshot.Objects == nil {
-		inv, err := inventory.Read(ctx, inventory.FromSnapshot(s.Worker, s.Snapshot.Path))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sha256 != s.Snapshot.SHA256 || c.snapshot.Objects == nil {
+		inv, err := inventory.Read(ctx, inventory.FromSnapshot(s.Worker, s.Snapshot.Path), s.Before.AtBreak, s.Before.AtOutage)
 		if err != nil {
-			return none, err
+			return snapshot, found, err
 		}
-		l.snapshot, l.sha256 = inv, s.Snapshot.SHA256
+		c.snapshot, c.sha256 = inv, s.Snapshot.SHA256
 	}
-	after, err := inventory.Read(ctx, inventory.FromEtcd(s.Endpoints[0]), l.snapshot)
+	after, err := inventory.Read(ctx, inventory.FromEtcd(s.Endpoints[0]), c.snapshot, c.after, s.Before.AtOutage, s.Before.AtBreak)
 	if err != nil {
-		return none, err
+		return snapshot, found, err
 	}
+	c.after = after
 	before := inventory.Merge(s.Before.AtBreak, s.Before.AtOutage)
-	return inventory.Compare(before, l.snapshot, after, inventory.Options{Own: s.Own}), nil
+	return c.snapshot, inventory.Compare(before, c.snapshot, after, inventory.Options{Own: s.Own}), nil
 }
 
 func (l *ledger) look(ctx context.Context, s *Subject) (plan.Finding, error) {
@@ -97,11 +115,11 @@ func (l *ledger) look(ctx context.Context, s *Subject) (plan.Finding, error) {
 	if len(s.Endpoints) == 0 {
 		return plan.Failed("it is not known how to reach etcd", "the stage sets the endpoints of the members").ForGood(), nil
 	}
-	found, err := l.compare(ctx, s)
+	snapshot, found, err := s.ledgerCache().compare(ctx, s)
 	if err != nil {
 		return plan.Finding{}, err
 	}
-	if len(l.snapshot.Objects) == 0 {
+	if len(snapshot.Objects) == 0 {
 		return plan.Failed("the snapshot holds no key at all, so that nothing can be proven by it", "find out from which etcd it was taken").ForGood(), nil
 	}
 	evidence := ledgerEvidence(found)

@@ -169,6 +169,10 @@ func TestLedgerExactReadsTheSnapshotOnce(t *testing.T) {
 	if f, err := c.check.Look(t.Context()); err != nil || f.Status != plan.StatusPassed {
 		t.Errorf("%+v, %v", f, err)
 	}
+	c.s.Before.AtBreak = c.now(t)
+	if _, _, _, err := Loss(t.Context(), c.s); err != nil {
+		t.Errorf("the loss is not told by what was read: %v", err)
+	}
 	other := *c.s.Snapshot
 	other.SHA256 = "another"
 	c.s.Snapshot = &other
@@ -237,7 +241,7 @@ func TestLedgerExactWithoutItsMeans(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := *c.s
-	bad.Snapshot = &damaged
+	bad.Snapshot, bad.Ledger = &damaged, nil
 	if f, err := LedgerExact(&bad).Look(t.Context()); !errors.Is(err, etcd.ErrNotSnapshot) {
 		t.Errorf("%+v, %v", f, err)
 	}

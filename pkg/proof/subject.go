@@ -52,6 +52,8 @@ type Subject struct {
 	NodeSnapshot string
 	// Snapshot describes the snapshot that is restored; nil until it was taken.
 	Snapshot *plan.SnapshotInfo
+	// Ledger keeps what LedgerExact has read for Loss; LedgerExact sets it.
+	Ledger *LedgerCache
 }
 
 // Before is what was noted before the break and once more just before the control plane was taken down.
