@@ -45,6 +45,9 @@ type Ledger struct {
 	Same map[string]int
 	// Partly is how many of these differ in fields that were left out.
 	Partly int
+	// Unread is how many of these are encrypted, stored otherwise than in the snapshot, and of a kind that Kubernetes itself rewrites in fields: that they are there is all that
+	// can be said of them.
+	Unread int
 	// LeftOut is how many keys were left out as a whole, and Own how many of them because of Options.Own.
 	LeftOut, Own int
 	// Applied are the entries of Rewrites which left something out that differs, or a whole object, in the table's order.
@@ -99,7 +102,7 @@ func Compare(before, snapshot, after Inventory, o Options) Ledger {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		c.enter(&l, Line{Key: key, Before: at(before, key), Snapshot: at(snapshot, key), After: at(after, key)})
 	}
-	l.Own = c.applied[own]
+	l.Own, l.Unread = c.applied[own], c.applied[unread]
 	for i, r := range c.rules {
 		if n := c.applied[i]; n > 0 {
 			l.Applied = append(l.Applied, Applied{r, n})
@@ -132,6 +135,7 @@ type comparison struct {
 const (
 	counts = -1
 	own    = -2
+	unread = -3
 )
 
 func newComparison(before, snapshot, after Inventory, o Options) *comparison {
@@ -257,7 +261,7 @@ func (c *comparison) enter(l *Ledger, line Line) {
 		for _, place := range parts {
 			c.applied[place]++
 		}
-		if len(parts) > 0 {
+		if slices.ContainsFunc(parts, func(place int) bool { return place >= 0 }) {
 			l.Partly++
 		}
 	}
@@ -288,8 +292,12 @@ func (c *comparison) enterLoss(l *Ledger, line Line) {
 	}
 }
 
-// same says whether two objects are the same but for what entries of the table leave out, and by which ones.
+// same says whether two objects are the same but for what entries of the table leave out, and by which ones. For what is encrypted and may have been rewritten in fields, that is
+// unread: nobody can tell what was.
 func (c *comparison) same(a, b Object) (same bool, leftOut []int) {
+	if (a.Encryption != "" || b.Encryption != "") && a.Raw != b.Raw && c.rewritten(a.Object) && c.rewritten(b.Object) {
+		return true, []int{unread}
+	}
 	if a.Digest != b.Digest {
 		return false, nil
 	}
@@ -311,6 +319,16 @@ func (c *comparison) same(a, b Object) (same bool, leftOut []int) {
 		}
 	}
 	return true, leftOut
+}
+
+// rewritten says whether Kubernetes itself rewrites fields of such objects, as far as that can be known without looking into them. A custom resource may have the status
+// subresource: its definition is as unreadable. Secrets and ConfigMaps hold what people wrote, and entries of the table are about few of them, so that they count.
+func (c *comparison) rewritten(o plan.Object) bool {
+	gk := groupKind(o)
+	if gk == (schema.GroupKind{Kind: "Secret"}) || gk == (schema.GroupKind{Kind: "ConfigMap"}) {
+		return false
+	}
+	return strings.HasSuffix(o.APIVersion, "/") || slices.ContainsFunc(c.rules, func(r Rewrite) bool { return !r.Whole() && slices.Contains(r.kinds, gk) })
 }
 
 // kindName is the kind as plan.Object writes it.

@@ -44,7 +44,8 @@ type Object struct {
 	// Raw is of the value as it is stored.
 	Raw Digest
 	// Encryption is how an encrypted value begins, k8s:enc:PROVIDER:VERSION:KEYNAME:, and empty for others. Encrypted values are compared as they are stored. The API server encrypts
-	// with another random number at every write, so that an object which was written again differs, whatever was written.
+	// with another random number at every write, so that an object which was written again differs, whatever was written. Of kinds that Kubernetes itself rewrites in fields only
+	// the existence is compared; see Ledger.Unread.
 	Encryption string
 	// Rule is the entry of Rewrites that leaves the whole object out; empty for most.
 	Rule string

@@ -150,6 +150,9 @@ func ledgerDetail(l inventory.Ledger) string {
 	if l.Partly > 0 {
 		detail += fmt.Sprintf(", %d of them but for fields that %s out", l.Partly, leave(partly))
 	}
+	if l.Unread > 0 {
+		detail += fmt.Sprintf(", %d of them encrypted and only known to be there", l.Unread)
+	}
 	detail += fmt.Sprintf("; %d left out by %s", l.LeftOut-l.Own, several(whole, "rule"))
 	if l.Own > 0 {
 		detail += fmt.Sprintf(", %d as drill's own", l.Own)
@@ -170,6 +173,10 @@ func ledgerEvidence(l inventory.Ledger) []string {
 			what = several(a.Objects, "key") + " without " + strings.Join(a.Fields, ", ")
 		}
 		out = append(out, fmt.Sprintf("rule %s: %s: %s", a.Name, what, a.Reason))
+	}
+	if l.Unread > 0 {
+		out = append(out, several(l.Unread, "key")+" encrypted and written again since: of these kinds Kubernetes itself rewrites fields, which can't be told from the rest, so that nothing but "+
+			"their existence was compared")
 	}
 	if l.Own > 0 {
 		out = append(out, several(l.Own, "key")+" left out as drill's own, or what such ones control")

@@ -181,6 +181,24 @@ func TestLedgerExactReadsTheSnapshotOnce(t *testing.T) {
 	}
 }
 
+// TestLedgerExactWithEncryptedLeases passes, and says what it can't say.
+func TestLedgerExactWithEncryptedLeases(t *testing.T) {
+	c := newLedgerCase(t)
+	lease := func(text string) { c.put(t, "/registry/leases/default/l", "k8s:enc:aescbc:v1:key1:"+text) }
+	lease("x")
+	info, err := etcd.Save(t.Context(), c.s.Endpoints[0], filepath.Join(t.TempDir(), "vault", "snapshot.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.s.Snapshot = &info
+	lease("y")
+	f, err := c.check.Look(t.Context())
+	if err != nil || f.Status != plan.StatusPassed || !strings.HasPrefix(f.Detail, "4 keys as in the snapshot, 1 of them encrypted and only known to be there; ") ||
+		!holds(f.Evidence, "1 key encrypted", "nothing but their existence was compared") {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 // TestLedgerExactNamesTheCause of what it found.
 func TestLedgerExactNamesTheCause(t *testing.T) {
 	for want, act := range map[string]func(t *testing.T, c *ledgerCase){
