@@ -109,6 +109,12 @@ func observations() []Rewrite {
 		Reason:  "holders renew their Lease every few seconds, and another holder may take it over",
 		kinds:   of("coordination.k8s.io", "Lease", "LeaseCandidate"),
 	}, {
+		Name:    "leader-annotation",
+		Objects: "ConfigMaps and Endpoints by which a leader is elected",
+		Fields:  []string{`metadata.annotations["` + leaderAnnotation + `"]`},
+		Reason:  "those that don't use Leases write there who leads, and renew it every few seconds",
+		kinds:   core("ConfigMap", "Endpoints"),
+	}, {
 		Name:    "node-conditions",
 		Objects: "Nodes",
 		Fields: []string{
@@ -244,6 +250,10 @@ func passing() []Rewrite {
 		},
 	}}
 }
+
+// leaderAnnotation is LeaderElectionRecordAnnotationKey in client-go's tools/leaderelection/resourcelock, which has no other use for ConfigMaps and Endpoints any more;
+// programs that were built with an older one have.
+const leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
 
 // beingDeleted is the entry that also says that an object is as good as gone.
 const beingDeleted = "being-deleted"

@@ -75,6 +75,13 @@ func partlyLeftOut() map[string]partly {
 			left:     []change{{"holderIdentity: a", "holderIdentity: b, leaseTransitions: 4"}},
 			counts:   []change{{"uid: u1", "uid: u2"}, {"uid: u1", "uid: u1, labels: {a: b}"}},
 		},
+		"leader-annotation": {
+			key: "/registry/configmaps/ns/l",
+			manifest: `{apiVersion: v1, kind: ConfigMap, metadata: {name: l, namespace: ns, uid: u1,
+      annotations: {control-plane.alpha.kubernetes.io/leader: '{"holderIdentity":"a"}'}}, data: {d: x}}`,
+			left:   []change{{`"a"`, `"b"`}, {`control-plane.alpha.kubernetes.io/leader: '{"holderIdentity":"a"}'`, ""}},
+			counts: []change{{"d: x", "d: y"}, {"uid: u1", "uid: u2"}, {"annotations: {", "annotations: {a: b, "}, {"alpha.kubernetes.io/leader", "alpha.kubernetes.io/other"}},
+		},
 		"node-conditions": {
 			key: "/registry/minions/cp",
 			manifest: `{apiVersion: v1, kind: Node, metadata: {name: cp, uid: u1}, spec: {podCIDR: 10.0.0.0/24, taints: [
