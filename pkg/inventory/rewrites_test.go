@@ -80,7 +80,7 @@ func partlyLeftOut() map[string]partly {
 			manifest: `{apiVersion: v1, kind: ConfigMap, metadata: {name: l, namespace: ns, uid: u1,
       annotations: {control-plane.alpha.kubernetes.io/leader: '{"holderIdentity":"a"}'}}, data: {d: x}}`,
 			left:   []change{{`"a"`, `"b"`}, {`control-plane.alpha.kubernetes.io/leader: '{"holderIdentity":"a"}'`, ""}},
-			counts: []change{{"d: x", "d: y"}, {"uid: u1", "uid: u2"}, {"annotations: {", "annotations: {a: b, "}, {"alpha.kubernetes.io/leader", "alpha.kubernetes.io/other"}},
+			counts: []change{{"d: x", "d: z"}, {"uid: u1", "uid: u2"}, {"annotations: {", "annotations: {a: b, "}, {"alpha.kubernetes.io/leader", "alpha.kubernetes.io/other"}},
 		},
 		"node-conditions": {
 			key: "/registry/minions/cp",
