@@ -125,6 +125,8 @@ type comparison struct {
 	applied map[int]int
 	// observed are kinds whose CustomResourceDefinition has the status subresource.
 	observed map[schema.GroupKind]bool
+	// services are those that select Pods.
+	services map[fullName]bool
 	own      map[plan.Object]bool
 	// controllers are whole objects that are left out, by UID, and namespaces those that are, each with the place of the entry by which.
 	controllers map[types.UID]int
@@ -140,8 +142,8 @@ const (
 
 func newComparison(before, snapshot, after Inventory, o Options) *comparison {
 	c := &comparison{
-		rules: Rewrites(), byName: map[string]int{}, applied: map[int]int{}, observed: map[schema.GroupKind]bool{}, own: map[plan.Object]bool{},
-		controllers: map[types.UID]int{}, namespaces: map[string]int{},
+		rules: Rewrites(), byName: map[string]int{}, applied: map[int]int{}, observed: map[schema.GroupKind]bool{}, services: map[fullName]bool{},
+		own: map[plan.Object]bool{}, controllers: map[types.UID]int{}, namespaces: map[string]int{},
 	}
 	for i, r := range c.rules {
 		c.byName[r.Name] = i
@@ -153,6 +155,9 @@ func newComparison(before, snapshot, after Inventory, o Options) *comparison {
 		for _, object := range inv.Objects {
 			if object.observes.Kind != "" {
 				c.observed[object.observes] = true
+			}
+			if object.selects {
+				c.services[fullNameOf(object.Object)] = true
 			}
 		}
 	}
@@ -312,7 +317,7 @@ func (c *comparison) same(a, b Object) (same bool, leftOut []int) {
 	for place, d := range digests {
 		switch {
 		case d[0] == d[1]:
-		case c.rules[place].needsStatusSubresource && !c.observed[groupKind(a.Object)]:
+		case !c.rules[place].holds(a.Object, c.observed, c.services):
 			return false, nil
 		default:
 			leftOut = append(leftOut, place)

@@ -47,10 +47,10 @@ func Explain(ctx context.Context, a, b Source, keys []string) (map[string][]Fiel
 	for _, key := range keys {
 		wanted[key] = true
 	}
-	observed := map[schema.GroupKind]bool{}
+	observed, services := map[schema.GroupKind]bool{}, map[fullName]bool{}
 	var sides [2]map[string]stored
 	for i, from := range []Source{a, b} {
-		if sides[i], err = r.gather(ctx, from, wanted, observed); err != nil {
+		if sides[i], err = r.gather(ctx, from, wanted, observed, services); err != nil {
 			return nil, fmt.Errorf("reading %d objects again, to see what differs: %w", len(keys), err)
 		}
 	}
@@ -60,7 +60,7 @@ func Explain(ctx context.Context, a, b Source, keys []string) (map[string][]Fiel
 			continue
 		}
 		for i := range r.rules {
-			if gk := groupKind(one.object); !r.rules[i].needsStatusSubresource || observed[gk] {
+			if r.rules[i].holds(one.object, observed, services) {
 				r.strip(&r.rules[i], one)
 				r.strip(&r.rules[i], other)
 			}
@@ -72,18 +72,23 @@ func Explain(ctx context.Context, a, b Source, keys []string) (map[string][]Fiel
 	return out, nil
 }
 
-// gather keeps the wanted keys of a source, and notes which kinds have the status subresource.
-func (r *reader) gather(ctx context.Context, from Source, wanted map[string]bool, subresource map[schema.GroupKind]bool) (map[string]stored, error) {
+// gather keeps the wanted keys of a source, and notes which kinds have the status subresource, and which Services select Pods.
+func (r *reader) gather(
+	ctx context.Context, from Source, wanted map[string]bool, subresource map[schema.GroupKind]bool, services map[fullName]bool,
+) (map[string]stored, error) {
 	for attempt := 1; ; attempt++ {
 		found := map[string]stored{}
 		_, err := from(ctx, func(kv etcd.KeyValue) error {
 			key := string(kv.Key)
-			if !wanted[key] && !strings.Contains(key, "/"+groupExtensions+"/") {
+			if !wanted[key] && !strings.Contains(key, "/"+groupExtensions+"/") && !strings.Contains(key, "/services/specs/") {
 				return nil
 			}
 			s := r.decode(key, kv.Value)
 			if gk := observed(s); gk.Kind != "" {
 				subresource[gk] = true
+			}
+			if selects(s) {
+				services[fullNameOf(s.object)] = true
 			}
 			if wanted[key] {
 				found[key] = s

@@ -60,6 +60,8 @@ type Object struct {
 	parts []part
 	// observes is set for a CustomResourceDefinition with the status subresource: the kind that it defines.
 	observes schema.GroupKind
+	// selects says of a Service that it selects Pods: the controller manager keeps its Endpoints.
+	selects bool
 }
 
 // part is what one entry of Rewrites takes out of one object.
@@ -160,7 +162,7 @@ func (r *reader) object(kv etcd.KeyValue, known []Inventory) (Object, error) {
 		if owner := metav1.GetControllerOf(u); owner != nil {
 			o.controller = owner.UID
 		}
-		o.observes = observed(s)
+		o.observes, o.selects = observed(s), selects(s)
 	}
 	for i, rule := range r.rules {
 		switch {
@@ -244,6 +246,20 @@ func observed(s stored) schema.GroupKind {
 	}
 	return none
 }
+
+// selects says whether it is a Service that selects Pods.
+func selects(s stored) bool {
+	if groupKind(s.object) != (schema.GroupKind{Kind: "Service"}) {
+		return false
+	}
+	selector, has, err := unstructured.NestedMap(s.content, "spec", "selector")
+	return has && err == nil && len(selector) > 0
+}
+
+// fullName is what objects of different kinds in the same namespace can have in common.
+type fullName struct{ namespace, name string }
+
+func fullNameOf(o plan.Object) fullName { return fullName{o.Namespace, o.Name} }
 
 // Merge returns what there was at two moments, the first before the second. Where a key was there at both, the second counts; what was there at the first only is kept
 // and marked as Gone. A moment of which nothing is known changes nothing.

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/etcd-drill/drill/pkg/plan"
 )
 
 // Rewrite is one thing that Kubernetes itself writes, removes or makes anew while nobody asks for it. That it differs proves nothing about a recovery.
@@ -28,8 +30,9 @@ type Rewrite struct {
 	// kinds and applies choose the objects; both have to, where they are set.
 	kinds   []schema.GroupKind
 	applies func(s stored) bool
-	// needsStatusSubresource says that the entry holds only for kinds whose CustomResourceDefinition has one.
-	needsStatusSubresource bool
+	// needsStatusSubresource says that the entry holds only for kinds whose CustomResourceDefinition has one, and needsService that it holds only for what has the name of a
+	// Service that selects Pods.
+	needsStatusSubresource, needsService bool
 }
 
 // Whole says whether it is about whole objects.
@@ -37,6 +40,11 @@ func (r Rewrite) Whole() bool { return len(r.Fields) == 0 }
 
 func (r Rewrite) concerns(s stored) bool {
 	return (r.kinds == nil || slices.Contains(r.kinds, groupKind(s.object))) && (r.applies == nil || r.applies(s))
+}
+
+// holds says whether what the entry needs beside the object is there: kinds with the status subresource, and Services that select Pods.
+func (r Rewrite) holds(o plan.Object, observed map[schema.GroupKind]bool, services map[fullName]bool) bool {
+	return (!r.needsStatusSubresource || observed[groupKind(o)]) && (!r.needsService || services[fullNameOf(o)])
 }
 
 // Rewrites is the table of what is left out when inventories are compared. It comes from reading what writes to etcd, and from measuring what changes on a cluster that nobody
@@ -149,7 +157,15 @@ func derivations() []Rewrite {
 		Fields:  []string{"subsets", `metadata.annotations["` + corev1.EndpointsLastChangeTriggerTime + `"]`},
 		Reason:  "they follow from Services and from which Pods are ready at the moment",
 		kinds:   core("Endpoints"),
-		applies: func(s stored) bool { return s.label("endpoints.kubernetes.io/managed-by") == "endpoint-controller" },
+		applies: func(s stored) bool { return s.label(managedBy) == "endpoint-controller" },
+	}, {
+		Name:         "endpoints-of-services",
+		Objects:      "Endpoints that have the name of a Service which selects Pods, and don't say who keeps them",
+		Fields:       []string{"subsets", `metadata.annotations["` + corev1.EndpointsLastChangeTriggerTime + `"]`},
+		Reason:       "they are the controller manager's as well: older ones don't label what they keep",
+		kinds:        core("Endpoints"),
+		applies:      func(s stored) bool { return s.label(managedBy) == "" },
+		needsService: true,
 	}, {
 		Name:    "endpoint-slices",
 		Objects: "EndpointSlices that the controller manager keeps",
@@ -250,6 +266,9 @@ func passing() []Rewrite {
 		},
 	}}
 }
+
+// managedBy is the label of Endpoints with the name of who keeps them.
+const managedBy = "endpoints.kubernetes.io/managed-by"
 
 // leaderAnnotation is LeaderElectionRecordAnnotationKey in client-go's tools/leaderelection/resourcelock, which has no other use for ConfigMaps and Endpoints any more;
 // programs that were built with an older one have.

@@ -46,6 +46,8 @@ const widgets = `{apiVersion: apiextensions.k8s.io/v1beta1, kind: CustomResource
 
 const widget = `{apiVersion: example.com/v1, kind: Widget, metadata: {name: w, namespace: ns, uid: u1}, spec: {size: 9007199254740993}, status: {seen: 1}}`
 
+const service = `{apiVersion: v1, kind: Service, metadata: {name: s, namespace: ns, uid: svc}, spec: {selector: {app: s}}}`
+
 func partlyLeftOut() map[string]partly {
 	return map[string]partly{
 		"managed-fields": {
@@ -115,6 +117,17 @@ func partlyLeftOut() map[string]partly {
       annotations: {endpoints.kubernetes.io/last-change-trigger-time: "2026-01-01T00:00:00Z"}}, subsets: [{addresses: [{ip: 10.0.0.1}]}]}`,
 			left:   []change{{"10.0.0.1", "10.0.0.2"}, {"2026-01-01", "2026-01-02"}, {`endpoints.kubernetes.io/last-change-trigger-time: "2026-01-01T00:00:00Z"`, ""}},
 			counts: []change{{"uid: u1", "uid: u2"}, {"annotations: {", "annotations: {a: b, "}, {"endpoint-controller", "me"}},
+		},
+		"endpoints-of-services": {
+			key: "/registry/services/endpoints/ns/s",
+			manifest: `{apiVersion: v1, kind: Endpoints, metadata: {name: s, namespace: ns, uid: u1,
+      annotations: {endpoints.kubernetes.io/last-change-trigger-time: "2026-01-01T00:00:00Z"}}, subsets: [{addresses: [{ip: 10.0.0.1}]}]}`,
+			also: map[string]string{"/registry/services/specs/ns/s": service},
+			left: []change{
+				{"10.0.0.1", "10.0.0.2"}, {"2026-01-01", "2026-01-02"}, {`endpoints.kubernetes.io/last-change-trigger-time: "2026-01-01T00:00:00Z"`, ""},
+				{"{addresses: [{ip: 10.0.0.1}]}", ""},
+			},
+			counts: []change{{"uid: u1", "uid: u2"}, {"annotations: {", "annotations: {a: b, "}, {"uid: u1", "uid: u1, labels: {endpoints.kubernetes.io/managed-by: me}"}},
 		},
 		"bootstrap-signatures": {
 			key: "/registry/configmaps/kube-public/cluster-info",
@@ -310,6 +323,33 @@ func TestStatusCountsWithoutSubresource(t *testing.T) {
 		fields, err := inventory.Explain(t.Context(), before.source, after.source, []string{c.key})
 		if err != nil || len(fields[c.key]) != 1 || !strings.HasPrefix(fields[c.key][0].Path, "status.") {
 			t.Errorf("%s: %+v, %v", name, fields, err)
+		}
+	}
+}
+
+// TestEndpointsCountWithoutTheirService: Endpoints that nobody labelled are a person's where no Service has their name, or one that selects nothing.
+func TestEndpointsCountWithoutTheirService(t *testing.T) {
+	const key = "/registry/services/endpoints/ns/s"
+	endpoints := `{apiVersion: v1, kind: Endpoints, metadata: {name: s, namespace: ns, uid: u1}, subsets: [{addresses: [{ip: 10.0.0.1}]}]}`
+	of := func(name, manifest string) keys {
+		return keys{"/registry/services/specs/" + name: asStored(t, manifest)}
+	}
+	for name, c := range map[string]struct {
+		also    keys
+		changed int
+	}{
+		"no Service":                        {nil, 1},
+		"one that selects nothing":          {of("ns/s", change{"selector: {app: s}", ""}.in(t, service)), 1},
+		"one of another name":               {of("ns/r", change{"name: s", "name: r"}.in(t, service)), 1},
+		"one of another namespace":          {of("other/s", change{"namespace: ns", "namespace: other"}.in(t, service)), 1},
+		"a ConfigMap of that name":          {configMap(t, "s", "1", "x"), 1},
+		"one that selects Pods by the name": {of("ns/s", service), 0},
+	} {
+		before, after := stored(t, key, endpoints).with(c.also), stored(t, key, change{"10.0.0.1", "10.0.0.2"}.in(t, endpoints)).with(c.also)
+		l := inventory.Compare(inventory.Inventory{}, before.read(t), after.read(t), inventory.Options{})
+		fields, err := inventory.Explain(t.Context(), before.source, after.source, []string{key})
+		if len(l.Changed) != c.changed || err != nil || len(fields) != c.changed {
+			t.Errorf("%s: %+v, %+v, %v", name, l.Changed, fields, err)
 		}
 	}
 }
