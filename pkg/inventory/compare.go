@@ -29,7 +29,8 @@ type Options struct {
 type Ledger struct {
 	// Lost were made after the snapshot, and are gone. They are null, like Reverted and Revived, where it isn't known what there was before.
 	Lost []Line
-	// Reverted were changed after the snapshot, and are again as they were in it.
+	// Reverted were changed after the snapshot, and the change is gone: they are again as they were in it, unless somebody has changed them once more, in which case they are Changed
+	// as well.
 	Reverted []Line
 	// Revived were deleted after the snapshot, or had been made anew under the same name, and are back.
 	Revived []Line
@@ -290,10 +291,10 @@ func (c *comparison) enterLoss(l *Ledger, line Line) {
 		l.Revived = append(l.Revived, line)
 		return
 	}
-	if changed, _ := c.same(*snapshot, *before); !changed {
-		if again, _ := c.same(*snapshot, *after); again {
-			l.Reverted = append(l.Reverted, line)
-		}
+	unchanged, _ := c.same(*snapshot, *before)
+	kept, _ := c.same(*before, *after)
+	if !unchanged && !kept {
+		l.Reverted = append(l.Reverted, line)
 	}
 }
 

@@ -60,7 +60,8 @@ func TestCompare(t *testing.T) {
 		{"changed between the break and the outage", cm("1", "x"), cm("1", "y"), cm("1", "x"), cm("1", "x"), "reverted a"},
 		{"changed and changed back", cm("1", "y"), cm("1", "x"), cm("1", "x"), cm("1", "x"), ""},
 		{"changed after the snapshot, and never reverted", cm("1", "y"), cm("1", "y"), cm("1", "x"), cm("1", "y"), "changed a"},
-		{"changed after the snapshot, and otherwise after the recovery", cm("1", "y"), cm("1", "y"), cm("1", "x"), cm("1", "z"), "changed a"},
+		{"changed after the snapshot, and otherwise after the recovery", cm("1", "y"), cm("1", "y"), cm("1", "x"), cm("1", "z"), "reverted a; changed a"},
+		{"changed after the snapshot, and being deleted after the recovery", cm("1", "y"), cm("1", "y"), cm("1", "x"), cm("1", "x", deleting), "reverted a; changed a"},
 
 		{"deleted by the break", cm("1", "x"), none, cm("1", "x"), cm("1", "x"), "revived a"},
 		{"deleted between the snapshot and the break", none, none, cm("1", "x"), cm("1", "x"), "revived a"},
