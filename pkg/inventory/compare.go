@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -124,6 +125,8 @@ type comparison struct {
 	rules   []Rewrite
 	byName  map[string]int
 	applied map[int]int
+	// now is what says whether something has expired.
+	now time.Time
 	// observed are kinds whose CustomResourceDefinition has the status subresource.
 	observed map[schema.GroupKind]bool
 	// services are those that select Pods.
@@ -143,7 +146,7 @@ const (
 
 func newComparison(before, snapshot, after Inventory, o Options) *comparison {
 	c := &comparison{
-		rules: Rewrites(), byName: map[string]int{}, applied: map[int]int{}, observed: map[schema.GroupKind]bool{}, services: map[fullName]bool{},
+		rules: Rewrites(), byName: map[string]int{}, applied: map[int]int{}, now: time.Now(), observed: map[schema.GroupKind]bool{}, services: map[fullName]bool{},
 		own: map[plan.Object]bool{}, controllers: map[types.UID]int{}, namespaces: map[string]int{},
 	}
 	for i, r := range c.rules {
@@ -228,7 +231,7 @@ func (c *comparison) leftOut(l Line) int {
 		case c.rules[place].Name == beingDeleted && o != l.Snapshot:
 			// Its deletion began later, so that it is news, and part of what is told.
 			return counts
-		case c.rules[place].MayGo && (o != l.Snapshot || l.After != nil):
+		case c.rules[place].MayGo && (o != l.Snapshot || l.After != nil || o.expires.After(c.now)):
 			return counts
 		}
 		return place

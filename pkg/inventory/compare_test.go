@@ -165,7 +165,7 @@ func TestOwn(t *testing.T) {
 // TestWhatIsLeftOutTakesItsOwnAlong: a CronJob's Job with its Pod, a Job that may go with its Pod, and all that is in a Namespace which was being deleted.
 func TestWhatIsLeftOutTakesItsOwnAlong(t *testing.T) {
 	job := func(metadata, spec string) keys {
-		return keys{"/registry/jobs/ns/j": asStored(t, "{apiVersion: batch/v1, kind: Job, metadata: {name: j, namespace: ns, uid: j"+metadata+"}, spec: {"+spec+"}}")}
+		return keys{"/registry/jobs/ns/j": asStored(t, "{apiVersion: batch/v1, kind: Job, metadata: {name: j, namespace: ns, uid: j"+metadata+"}, spec: {"+spec+"}, status: {conditions: [{type: Complete, status: \"True\"}]}}")}
 	}
 	pod := keys{"/registry/pods/ns/p": asStored(t, `{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: ns, uid: p,
   ownerReferences: [{apiVersion: batch/v1, kind: Job, name: j, uid: j, controller: true}]}, spec: {nodeName: a}}`)}

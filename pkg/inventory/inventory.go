@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -62,6 +63,8 @@ type Object struct {
 	observes schema.GroupKind
 	// selects says of a Service that it selects Pods: the controller manager keeps its Endpoints.
 	selects bool
+	// expires is when a bootstrap token does; zero for everything else.
+	expires time.Time
 }
 
 // part is what one entry of Rewrites takes out of one object.
@@ -163,6 +166,7 @@ func (r *reader) object(kv etcd.KeyValue, known []Inventory) (Object, error) {
 			o.controller = owner.UID
 		}
 		o.observes, o.selects = observed(s), selects(s)
+		o.expires = expiry(s)
 	}
 	for i, rule := range r.rules {
 		switch {
@@ -252,8 +256,9 @@ func selects(s stored) bool {
 	if groupKind(s.object) != (schema.GroupKind{Kind: "Service"}) {
 		return false
 	}
-	selector, has, err := unstructured.NestedMap(s.content, "spec", "selector")
-	return has && err == nil && len(selector) > 0
+	v, _, _ := unstructured.NestedFieldNoCopy(s.content, "spec", "selector")
+	selector, _ := v.(map[string]any)
+	return len(selector) > 0
 }
 
 // fullName is what objects of different kinds in the same namespace can have in common.

@@ -1,9 +1,12 @@
 package inventory
 
 import (
+	"encoding/base64"
 	"slices"
 	"strings"
+	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -238,17 +241,17 @@ func passing() []Rewrite {
 		},
 	}, {
 		Name:    "jobs-with-time-to-live",
-		Objects: "Jobs that say for how many seconds they are kept when they have finished",
+		Objects: "Jobs that had finished when the snapshot was taken, and say for how many seconds they are kept then",
 		MayGo:   true,
 		Reason:  "the controller manager removes them after that time",
 		kinds:   of("batch", "Job"),
 		applies: func(s stored) bool {
 			_, has, err := unstructured.NestedFieldNoCopy(s.content, "spec", "ttlSecondsAfterFinished")
-			return has && err == nil
+			return has && err == nil && finished(s)
 		},
 	}, {
 		Name:    "bootstrap-tokens",
-		Objects: "bootstrap tokens that expire",
+		Objects: "bootstrap tokens that have expired",
 		MayGo:   true,
 		Reason:  "the controller manager removes them then; kubeadm's live for a day",
 		kinds:   core("Secret"),
@@ -273,6 +276,30 @@ const managedBy = "endpoints.kubernetes.io/managed-by"
 // leaderAnnotation is LeaderElectionRecordAnnotationKey in client-go's tools/leaderelection/resourcelock, which has no other use for ConfigMaps and Endpoints any more;
 // programs that were built with an older one have.
 const leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
+
+// finished says whether a Job has, by either of the conditions that end one (https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions).
+func finished(s stored) bool {
+	v, _, _ := unstructured.NestedFieldNoCopy(s.content, "status", "conditions")
+	conditions, _ := v.([]any)
+	return slices.ContainsFunc(conditions, func(c any) bool {
+		m, _ := c.(map[string]any)
+		return (m["type"] == string(batchv1.JobComplete) || m["type"] == string(batchv1.JobFailed)) && m["status"] == string(corev1.ConditionTrue)
+	})
+}
+
+// expiry is when a bootstrap token expires; zero for other objects, and for a time that can't be read, which Kubernetes takes for one that is past
+// (GetExpiration in k8s.io/cluster-bootstrap's util/secrets).
+func expiry(s stored) time.Time {
+	if s.text("type") != string(corev1.SecretTypeBootstrapToken) || groupKind(s.object) != (schema.GroupKind{Kind: "Secret"}) {
+		return time.Time{}
+	}
+	text, _ := base64.StdEncoding.DecodeString(s.text("data", "expiration"))
+	at, err := time.Parse(time.RFC3339, string(text))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
 
 // beingDeleted is the entry that also says that an object is as good as gone.
 const beingDeleted = "being-deleted"

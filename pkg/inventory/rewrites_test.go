@@ -173,17 +173,18 @@ func wholeLeftOut() map[string]whole {
 			other: change{"kind: CronJob", "kind: Other"},
 		},
 		"jobs-with-time-to-live": {
-			key:      "/registry/jobs/ns/j",
-			manifest: `{apiVersion: batch/v1, kind: Job, metadata: {name: j, namespace: ns, uid: u1}, spec: {parallelism: 1, ttlSecondsAfterFinished: 5}}`,
-			other:    change{", ttlSecondsAfterFinished: 5", ""},
-			mayGo:    true, changed: change{"parallelism: 1", "parallelism: 2"},
+			key: "/registry/jobs/ns/j",
+			manifest: `{apiVersion: batch/v1, kind: Job, metadata: {name: j, namespace: ns, uid: u1}, spec: {parallelism: 1, ttlSecondsAfterFinished: 5},
+      status: {conditions: [{type: Failed, status: "True"}]}}`,
+			other: change{", ttlSecondsAfterFinished: 5", ""},
+			mayGo: true, changed: change{"parallelism: 1", "parallelism: 2"},
 		},
 		"bootstrap-tokens": {
 			key: "/registry/secrets/kube-system/bootstrap-token-a",
 			manifest: `{apiVersion: v1, kind: Secret, type: bootstrap.kubernetes.io/token, metadata: {name: bootstrap-token-a, namespace: kube-system, uid: u1},
-      data: {expiration: YQ==}}`,
+      data: {expiration: MjAyMC0wMS0wMVQwMDowMDowMFo=}}`, // 2020-01-01T00:00:00Z
 			other: change{"expiration", "never"},
-			mayGo: true, changed: change{"YQ==", "Yg=="},
+			mayGo: true, changed: change{"MjAyMC", "MjAyMS"},
 		},
 		"being-deleted": {
 			key:      "/registry/configmaps/ns/c",
@@ -350,6 +351,28 @@ func TestEndpointsCountWithoutTheirService(t *testing.T) {
 		fields, err := inventory.Explain(t.Context(), before.source, after.source, []string{key})
 		if len(l.Changed) != c.changed || err != nil || len(fields) != c.changed {
 			t.Errorf("%s: %+v, %+v, %v", name, l.Changed, fields, err)
+		}
+	}
+}
+
+// TestWhatMayNotGoYet: a Job that runs is not removed for being old, and neither is a token before it expires.
+func TestWhatMayNotGoYet(t *testing.T) {
+	job, token := wholeLeftOut()["jobs-with-time-to-live"], wholeLeftOut()["bootstrap-tokens"]
+	for name, c := range map[string]struct {
+		key, manifest string
+		missing       int
+	}{
+		"a Job that runs":                 {job.key, change{`{type: Failed, status: "True"}`, ""}.in(t, job.manifest), 1},
+		"a Job that is suspended":         {job.key, change{"Failed", "Suspended"}.in(t, job.manifest), 1},
+		"a Job that has not failed":       {job.key, change{`"True"`, `"False"`}.in(t, job.manifest), 1},
+		"a Job that has succeeded":        {job.key, change{"Failed", "Complete"}.in(t, job.manifest), 0},
+		"a token of the future":           {token.key, change{"MjAyMC", "OTk5MC"}.in(t, token.manifest), 1}, // 9990-01-01T00:00:00Z
+		"a token whose time is no time":   {token.key, change{"MjAyMC0wMS0wMVQwMDowMDowMFo=", "YQ=="}.in(t, token.manifest), 0},
+		"a token that expired long since": {token.key, token.manifest, 0},
+	} {
+		l := inventory.Compare(inventory.Inventory{}, stored(t, c.key, c.manifest).read(t), keys{}.read(t), inventory.Options{})
+		if len(l.Missing) != c.missing || l.LeftOut != 1-c.missing {
+			t.Errorf("%s: %+v", name, l)
 		}
 	}
 }
