@@ -206,12 +206,13 @@ func passing() []Rewrite {
 		kinds:   slices.Concat(core("Event"), of("events.k8s.io", "Event")),
 	}, {
 		Name:    "control-plane-leases",
-		Objects: "Leases of kube-controller-manager, kube-scheduler and the API servers",
-		Reason:  "a procedure may remove the first two so that nobody waits for a leader that is gone; API servers make theirs when they start, and old ones are cleared away",
-		kinds:   of("coordination.k8s.io", "Lease"),
+		Objects: "Leases of kube-controller-manager, kube-scheduler and the API servers, and LeaseCandidates of kube-system",
+		Reason: "a procedure may remove the first two so that nobody waits for a leader that is gone; API servers make theirs when they start, and old ones are cleared away, and so it is " +
+			"with those who stand for election (https://kubernetes.io/docs/concepts/cluster-administration/coordinated-leader-election/)",
+		kinds: of("coordination.k8s.io", "Lease", "LeaseCandidate"),
 		applies: func(s stored) bool {
 			return s.object.Namespace == metav1.NamespaceSystem &&
-				(s.object.Name == "kube-controller-manager" || s.object.Name == "kube-scheduler" || s.label("apiserver.kubernetes.io/identity") != "")
+				(s.object.Kind == "LeaseCandidate" || s.object.Name == "kube-controller-manager" || s.object.Name == "kube-scheduler" || s.label("apiserver.kubernetes.io/identity") != "")
 		},
 	}, {
 		Name:    "api-server-registrations",

@@ -376,3 +376,22 @@ func TestWhatMayNotGoYet(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaseCandidates of the control plane come and go with it, whether they can be read or not; others count.
+func TestLeaseCandidates(t *testing.T) {
+	candidate := `{apiVersion: coordination.k8s.io/v1beta1, kind: LeaseCandidate, metadata: {name: c, namespace: kube-system, uid: u1}, spec: {leaseName: kube-scheduler}}`
+	for name, c := range map[string]struct {
+		there   keys
+		missing int
+	}{
+		"of the control plane":            {stored(t, "/registry/leasecandidates/kube-system/c", candidate), 0},
+		"of the control plane, encrypted": {keys{"/registry/leasecandidates/kube-system/c": []byte("k8s:enc:aescbc:v1:key1:x")}, 0},
+		"of somebody else":                {stored(t, "/registry/leasecandidates/ns/c", change{"kube-system", "ns"}.in(t, candidate)), 1},
+	} {
+		gone := inventory.Compare(inventory.Inventory{}, c.there.read(t), keys{}.read(t), inventory.Options{})
+		made := inventory.Compare(inventory.Inventory{}, keys{}.read(t), c.there.read(t), inventory.Options{})
+		if len(gone.Missing) != c.missing || len(made.Added) != c.missing {
+			t.Errorf("%s: %+v, %+v", name, gone, made)
+		}
+	}
+}
