@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -300,8 +301,8 @@ func (m *machine) answer(line string, argv []string) (string, int) {
 		return out.String(), 0
 	case argv[0] == "sh" && argv[2] == fetchAll:
 		return m.web.fetch(argv[4:], false), 0
-	case argv[0] == "nsenter" && strings.Contains(line, "--net -- unshare --mount --propagation private sh -c "+asPod+fetchAll+" sh "+argv[2]+" http"):
-		return m.web.fetch(argv[len(argv)-1:], true), 0
+	case argv[0] == "nsenter" && strings.Contains(line, "--net -- unshare --mount --propagation private sh -c "+asPod+fetchAll+" sh "+argv[2]+" "):
+		return m.web.fetch(argv[len(argv)-3:], true), 0
 	case argv[0] == "sh" && argv[2] == findTokens:
 		return m.web.found(argv[4], argv[6:]), 0
 	default:
@@ -312,8 +313,14 @@ func (m *machine) answer(line string, argv []string) (string, int) {
 // web is the network between nodes, pods and Services, and what pods log.
 type web struct {
 	mu sync.Mutex
-	// leads says which container an IP, node's port or name leads to; a stranger's is not one of the workload's. What leads nowhere doesn't answer.
+	// leads says which container an IP, node's port or name leads to, or which several, in turn; a stranger's is not one of the workload's. What leads nowhere
+	// doesn't answer.
 	leads map[string]string
+	turns map[string]int
+	// unreadable is a container whose log can't be read; deaf one that doesn't answer inside of its network.
+	unreadable, deaf string
+	// gone is a container that doesn't answer any more.
+	gone string
 	// pages are what containers answer with; "the page" if none is given.
 	pages map[string]string
 	// mute says that the image logs no requests.
@@ -322,39 +329,63 @@ type web struct {
 }
 
 // fetch is what fetchAll prints. Names are known in pods only.
-func (w *web) fetch(urls []string, inPod bool) string {
+func (w *web) fetch(ways []string, inPod bool) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out strings.Builder
-	for i, u := range urls {
-		parsed, err := url.Parse(u)
+	for n := 1; len(ways) > 2; n, ways = n+1, ways[3:] {
+		times, err := strconv.Atoi(ways[1])
 		if err != nil {
 			return err.Error()
 		}
-		container, leads := w.leads[parsed.Hostname()]
-		if !leads {
-			container, leads = w.leads[parsed.Host]
-		}
-		if isName := net.ParseIP(parsed.Hostname()) == nil; isName && !inPod {
-			leads = false
-		}
-		if !leads {
-			fmt.Fprintf(&out, "%d failed curl: (28) Connection timed out\n", i+1)
-			continue
-		}
-		if !w.mute {
-			if w.logs == nil {
-				w.logs = map[string][]string{}
+		for i := range times {
+			line, answered := w.fetchOne(ways[0], fmt.Sprintf("%s-%d", ways[2], i+1), inPod)
+			fmt.Fprintf(&out, "%d %s\n", n, line)
+			if !answered {
+				break
 			}
-			w.logs[container] = append(w.logs[container], parsed.Query().Get("drill"))
 		}
-		page := w.pages[container]
-		if page == "" {
-			page = "the page"
-		}
-		fmt.Fprintf(&out, "%d answered %x\n", i+1, sha256.Sum256([]byte(page)))
 	}
 	return out.String()
+}
+
+func (w *web) fetchOne(inside, address string, inPod bool) (string, bool) {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return "failed " + err.Error(), false
+	}
+	container, leads := w.leads[parsed.Hostname()]
+	if !leads {
+		container, leads = w.leads[parsed.Host]
+	}
+	if several := strings.Fields(container); len(several) > 1 {
+		if w.turns == nil {
+			w.turns = map[string]int{}
+		}
+		container = several[w.turns[parsed.Host]%len(several)]
+		w.turns[parsed.Host]++
+	}
+	ip := net.ParseIP(parsed.Hostname())
+	switch {
+	case ip == nil && !inPod:
+		leads = false
+	case inside != "":
+		container, leads = inside, ip.IsLoopback() && inside != w.deaf
+	}
+	if !leads || w.gone != "" && container == w.gone {
+		return "failed curl: (28) Connection timed out", false
+	}
+	if !w.mute {
+		if w.logs == nil {
+			w.logs = map[string][]string{}
+		}
+		w.logs[container] = append(w.logs[container], parsed.Query().Get("drill"))
+	}
+	page := w.pages[container]
+	if page == "" {
+		page = "the page"
+	}
+	return fmt.Sprintf("answered %x", sha256.Sum256([]byte(page))), true
 }
 
 // found is what findTokens prints.
@@ -363,6 +394,9 @@ func (w *web) found(prefix string, containers []string) string {
 	defer w.mu.Unlock()
 	var out strings.Builder
 	for _, id := range containers {
+		if id == w.unreadable {
+			fmt.Fprintf(&out, "%s %s%s\n", id, prefix, unreadable)
+		}
 		for _, token := range w.logs[id] {
 			if strings.HasPrefix(token, prefix+"-") {
 				fmt.Fprintf(&out, "%s %s\n", id, token)

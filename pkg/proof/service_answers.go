@@ -27,8 +27,11 @@ import (
 // themselves, to the Service by its name, which takes the cluster's DNS as well.
 //
 // That something answers is not enough: rules from before the restore may lead to something else. Every request carries a token of its own, which
-// must turn up in the log of the pod that was asked or, over the Service, of one of them. Where the image logs no requests, the answer must be
-// the same as the pods give directly.
+// must turn up in the log of the pod that was asked or, over the Service, of one of them. Whether the image logs requests is learnt where no stranger
+// can answer, on the loopback interface inside each pod's network. Where it logs none, the answer must be the one that is given there.
+//
+// kube-proxy picks an endpoint by chance for each connection, so that one stale endpoint among good ones is met by one request in a few. Over the Service
+// many are sent, and all must arrive (https://kubernetes.io/docs/reference/networking/virtual-ips/).
 func ServiceAnswers(s *Subject) plan.Check {
 	return plan.Check{
 		Name: "service-answers",
@@ -66,7 +69,7 @@ func serviceAnswers(ctx context.Context, s *Subject) (plan.Finding, error) {
 	if len(right) == 0 {
 		return plan.Failed("the workload has no address to ask", "see objects-restored"), nil
 	}
-	return plan.Passed(fmt.Sprintf("%d of %d requests were answered by the workload's own pods", len(right), len(right)), right...), nil
+	return plan.Passed(fmt.Sprintf("all %d ways to the workload lead to its own pods", len(right)), right...), nil
 }
 
 // target is a Service and the pods behind it, which all serve HTTP.
@@ -89,6 +92,14 @@ type backend struct {
 	// node and containers are where it runs, as the container runtime says.
 	node       cluster.Node
 	containers []string
+}
+
+// loopback is the address of the pod's own loopback interface, of the family of its IP.
+func (b backend) loopback() string {
+	if net.ParseIP(b.ip).To4() == nil {
+		return "::1"
+	}
+	return "127.0.0.1"
 }
 
 // vantage is where requests are sent from: a node, or the network of a pod there.
@@ -191,22 +202,38 @@ func (t *target) place(c cluster.Cluster, running map[string][]controlplane.Cont
 	return missing, from
 }
 
-// question is one request and what came of it.
+// question is one way to the workload, and what came of the requests on it.
 type question struct {
 	// to says where it goes, from whence it comes.
 	to, from string
-	url      string
-	// token is what the request carries, and what a log shows that has it.
+	// url is what is asked for; each request adds its number to it.
+	url string
+	// inside is the container in whose network it is asked; empty for where it is sent from.
+	inside string
+	// times is how many requests are sent, one after the other until one fails.
+	times int
+	// token is what the requests carry, each with its number added; it is what a log shows that has them.
 	token string
 	// asked is the pod that the request is for; nil where any will do.
 	asked *backend
-	// failed says why there was no answer; body is the answer's SHA-256 in hexadecimal.
-	failed, body string
+	// failed says why there was no answer; bodies are the answers' SHA-256 in hexadecimal.
+	failed string
+	bodies []string
 }
 
 func (q question) subject() string { return q.to + " from " + q.from }
 
-// ask sends requests from everywhere to everywhere, and says which went wrong and which came to whom they were meant for.
+// tokens are what the requests carry.
+func (q question) tokens() []string {
+	out := make([]string, q.times)
+	for i := range out {
+		out[i] = fmt.Sprintf("%s-%d", q.token, i+1)
+	}
+	return out
+}
+
+// ask sends requests from everywhere to everywhere, and says which went wrong and which came to whom they were meant for. All nodes must be among the
+// places: pods are asked inside of their networks from the nodes that they are on.
 func (t *target) ask(ctx context.Context, from []vantage) (wrong []plan.Difference, right []string, err error) {
 	prefix := strings.ToLower(rand.Text())
 	var all []*question
@@ -227,11 +254,10 @@ func (t *target) ask(ctx context.Context, from []vantage) (wrong []plan.Differen
 	if err != nil {
 		return nil, nil, err
 	}
-	logs := slices.ContainsFunc(all, func(q *question) bool { return q.asked != nil && len(seen[q.token]) > 0 })
-	direct := map[string]bool{}
+	own := map[string]string{} // answers that the pods gave inside of their networks
 	for _, q := range all {
-		if q.asked != nil && q.failed == "" {
-			direct[q.body] = true
+		if q.inside != "" && q.failed == "" {
+			own[q.asked.name] = q.bodies[0]
 		}
 	}
 	for _, q := range all {
@@ -240,10 +266,13 @@ func (t *target) ask(ctx context.Context, from []vantage) (wrong []plan.Differen
 		switch {
 		case q.failed != "":
 			d = &plan.Difference{Expected: "an answer", Seen: q.failed}
-		case logs:
-			d, line = q.witnessed(seen[q.token])
+			if n := len(q.bodies); n > 0 {
+				d.Seen = fmt.Sprintf("%d answers, and then: %s", n, q.failed)
+			}
+		case len(seen) > 0: // the image logs requests
+			d, line = q.witnessed(seen)
 		default:
-			d, line = q.alike(direct)
+			d, line = q.alike(own)
 		}
 		if d == nil {
 			right = append(right, q.subject()+": "+line)
@@ -256,48 +285,80 @@ func (t *target) ask(ctx context.Context, from []vantage) (wrong []plan.Differen
 	return wrong, right, nil
 }
 
-// questions are those that are put from one place. From inside a pod the name is asked; all else is asked from nodes.
+const (
+	// timesPod is how many requests over a Service are sent for each pod behind it, and timesLeast how many at least: of three endpoints that are picked by
+	// chance, 8 requests miss one with a probability of 4 %, and there are as many ways as the Service has, from each node.
+	timesPod   = 4
+	timesLeast = 8
+)
+
+// questions are those that are put from one place. From inside a pod the name is asked; all else is asked from nodes, and pods inside of their networks from
+// the node that they are on.
 func (t *target) questions(v vantage) []*question {
 	var out []*question
-	add := func(to, host string, port int, asked *backend) {
-		out = append(out, &question{to: to, from: v.name, url: "http://" + net.JoinHostPort(host, strconv.Itoa(port)), asked: asked})
+	add := func(to, host string, port, times int, asked *backend) *question {
+		q := &question{to: to, from: v.name, url: "http://" + net.JoinHostPort(host, strconv.Itoa(port)), times: times, asked: asked}
+		out = append(out, q)
+		return q
 	}
+	many := max(timesPod*len(t.pods), timesLeast)
 	service := "Service " + t.name
 	if v.container != "" {
 		if t.clusterIP != "" {
 			// The search domains of the pod's resolv.conf complete the name, so that the cluster's domain need not be known.
 			name := t.name + "." + t.namespace + ".svc"
-			add(service+" as "+name, name, t.port, nil)
+			add(service+" as "+name, name, t.port, many, nil)
 		}
 		return out
 	}
 	for i := range t.pods {
-		add("pod "+t.pods[i].name+" at "+t.pods[i].ip, t.pods[i].ip, t.port, &t.pods[i])
+		p := &t.pods[i]
+		add("pod "+p.name+" at "+p.ip, p.ip, t.port, 1, p)
+		if p.node != nil && p.node.Name() == v.node.Name() {
+			q := add("pod "+p.name+" at "+p.loopback(), p.loopback(), t.port, 1, p)
+			q.inside, q.from = p.containers[0], "inside of it"
+		}
 	}
 	if t.clusterIP != "" {
-		add(service+" at "+t.clusterIP, t.clusterIP, t.port, nil)
+		add(service+" at "+t.clusterIP, t.clusterIP, t.port, many, nil)
 	}
 	if t.nodePort != 0 {
 		for _, a := range t.nodes {
-			add(fmt.Sprintf("%s at %s", service, net.JoinHostPort(a, strconv.Itoa(t.nodePort))), a, t.nodePort, nil)
+			add(fmt.Sprintf("%s at %s", service, net.JoinHostPort(a, strconv.Itoa(t.nodePort))), a, t.nodePort, many, nil)
 		}
 	}
 	return out
 }
 
-// fetchAll asks for all URLs at the same time, and prints a line for each: its number, and "answered" with the SHA-256 of what came, or "failed" with the
-// reason. An HTTP status of 400 or more is a failure. A proxy that is set up on the node knows nothing of the cluster's addresses.
+// fetchAll takes a container, a number and a URL for each way. It asks on all ways at the same time, on each for the URL with 1, 2, … up to the number added,
+// one after the other and each over a connection of its own, until one fails; inside the network of the container if one is given. For each request it prints
+// the number of the way, and "answered" with the SHA-256 of what came, or "failed" with the reason. An HTTP status of 400 or more is a failure. A proxy that is
+// set up on the node knows nothing of the cluster's addresses.
 const fetchAll = `n=0
-for url; do
+while [ $# -gt 2 ]; do
   n=$((n + 1))
   (
-    if said=$(curl --fail --silent --show-error --noproxy "*" --max-time 2 "$url" 2>&1); then
-      said=$(printf %s "$said" | sha256sum)
-      echo "$n answered ${said%% *}"
-    else
-      printf '%s failed %s\n' "$n" "$(printf %s "$said" | tr '\n' ' ')"
+    enter=
+    if [ -n "$1" ]; then
+      if ! pid=$(crictl inspect --output go-template --template "{{.info.pid}}" "$1"); then
+        echo "$n failed crictl inspect tells no process of container $1"
+        exit
+      fi
+      enter="nsenter --target $pid --net --"
     fi
+    i=0
+    while [ "$i" -lt "$2" ]; do
+      i=$((i + 1))
+      if said=$($enter curl --fail --silent --show-error --noproxy "*" --max-time 2 "$3-$i" 2>&1); then
+        said=$(printf %s "$said" | sha256sum)
+        echo "$n answered ${said%% *}"
+      else
+        printf '%s failed %s\n' "$n" "$(printf %s "$said" | tr '\n' ' ')"
+        break
+      fi
+    done
   ) &
+  shift 3
 done
 wait
 `
@@ -332,7 +393,7 @@ func (v vantage) send(ctx context.Context, questions []*question) error {
 		}
 	}
 	for _, q := range questions {
-		argv = append(argv, q.url)
+		argv = append(argv, q.inside, strconv.Itoa(q.times), q.url)
 	}
 	out, err := cluster.Run(ctx, v.node, argv...)
 	var exit *cluster.ExitError
@@ -351,7 +412,6 @@ func (v vantage) send(ctx context.Context, questions []*question) error {
 
 // take reads what fetchAll printed.
 func take(out string, questions []*question) error {
-	answers := 0
 	for line := range strings.Lines(out) {
 		number, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		n, err := strconv.Atoi(number)
@@ -359,15 +419,16 @@ func take(out string, questions []*question) error {
 		if err != nil || n < 1 || n > len(questions) || how != "answered" && how != "failed" || what == "" {
 			return fmt.Errorf("requests to the workload: unexpected line %q", line)
 		}
-		answers++
-		if how == "answered" {
-			questions[n-1].body = what
+		if q := questions[n-1]; how == "answered" {
+			q.bodies = append(q.bodies, what)
 		} else {
-			questions[n-1].failed = what
+			q.failed = what
 		}
 	}
-	if answers != len(questions) {
-		return fmt.Errorf("requests to the workload: %d of %d were told of", answers, len(questions))
+	for _, q := range questions {
+		if q.failed == "" && len(q.bodies) != q.times {
+			return fmt.Errorf("requests to the workload: %d of %d to %s were told of", len(q.bodies), q.times, q.subject())
+		}
 	}
 	return nil
 }
@@ -375,29 +436,43 @@ func take(out string, questions []*question) error {
 const (
 	// logPatience is how long a request may take from its answer to the log: the container's output goes through the runtime into a file.
 	logPatience = time.Second
-	logPoll     = 50 * time.Millisecond
+	// logSilence is how long none of the requests must be in any log until the image is taken for one that logs none.
+	logSilence = 5 * time.Second
+	logPoll    = 50 * time.Millisecond
 	// logTail is how many lines at the end of a log are searched. Others ask as well.
 	logTail = 20000
+	// unreadable is what findTokens prints after the prefix where a log can't be read.
+	unreadable = "!"
 )
 
-// findTokens prints, for every container given after the prefix $1 and the number of lines $2, its ID with each token in its log.
+// findTokens prints, for every container given after the prefix $1 and the number of lines $2, its ID with each token in its log; or with the prefix and an
+// exclamation mark if that can't be read.
 const findTokens = `prefix=$1
 tail=$2
 shift 2
 for id; do
-  crictl logs --tail "$tail" "$id" 2>&1 | grep -o -e "$prefix-[0-9]*" | sort -u | while read -r token; do echo "$id $token"; done
+  { crictl logs --tail "$tail" "$id" 2>&1 || echo "$prefix!"; } | grep -o -e "$prefix!" -e "$prefix-[0-9]*-[0-9]*" | sort -u | while read -r token; do echo "$id $token"; done
 done
 `
 
 // witnesses returns which pods have each request in their logs, by its token. It looks until every answered request is found, or until
-// logPatience is over.
+// logPatience is over; logSilence where none is.
 func (t *target) witnesses(ctx context.Context, prefix string, all []*question) (map[string][]string, error) {
-	deadline := time.Now().Add(logPatience)
+	began := time.Now()
 	tick := time.NewTicker(logPoll)
 	defer tick.Stop()
+	missing := func(seen map[string][]string) bool {
+		return slices.ContainsFunc(all, func(q *question) bool {
+			return q.failed == "" && slices.ContainsFunc(q.tokens(), func(token string) bool { return len(seen[token]) == 0 })
+		})
+	}
 	for {
 		seen, err := t.witnessesNow(ctx, prefix)
-		if err != nil || !time.Now().Before(deadline) || !slices.ContainsFunc(all, func(q *question) bool { return q.failed == "" && len(seen[q.token]) == 0 }) {
+		patience := logPatience
+		if len(seen) == 0 {
+			patience = logSilence
+		}
+		if err != nil || time.Since(began) >= patience || !missing(seen) {
 			return seen, err
 		}
 		select {
@@ -439,6 +514,9 @@ func (t *target) witnessesNow(ctx context.Context, prefix string) (map[string][]
 	for _, out := range found {
 		for line := range strings.Lines(out) {
 			id, token, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if token == prefix+unreadable {
+				return nil, fmt.Errorf("the log of container %s of pod %s/%s can't be read; try `crictl logs` on its node", short(id), t.namespace, owners[id])
+			}
 			if owner := owners[id]; owner != "" && !slices.Contains(seen[token], owner) {
 				seen[token] = append(seen[token], owner)
 			}
@@ -447,26 +525,52 @@ func (t *target) witnessesNow(ctx context.Context, prefix string) (map[string][]
 	return seen, nil
 }
 
-// witnessed holds a request that was answered against the pods whose logs have it.
-func (q question) witnessed(by []string) (*plan.Difference, string) {
-	switch {
-	case q.asked != nil && !slices.Contains(by, q.asked.name):
-		seen := "answered, and the request is in no log of the workload"
+// witnessed holds requests that were answered against the pods whose logs have each, by its token.
+func (q question) witnessed(seen map[string][]string) (*plan.Difference, string) {
+	var pods []string
+	found := 0
+	for _, token := range q.tokens() {
+		by := seen[token]
 		if len(by) > 0 {
-			seen = "answered by pod " + by[0]
+			found++
+		}
+		pods = append(pods, by...)
+	}
+	slices.Sort(pods)
+	pods = slices.Compact(pods)
+	switch {
+	case q.asked != nil && !slices.Contains(pods, q.asked.name):
+		seen := "answered, and the request is in no log of the workload"
+		if len(pods) > 0 {
+			seen = "answered by pod " + pods[0]
 		}
 		return &plan.Difference{Expected: "an answer of that pod", Seen: seen}, ""
-	case len(by) == 0:
+	case found == 0:
 		return &plan.Difference{Expected: "an answer of one of its pods", Seen: "answered, and the request is in no log of the workload: something else answers"}, ""
+	case found < q.times:
+		return &plan.Difference{
+			Expected: fmt.Sprintf("%d answers of its pods", q.times),
+			Seen:     fmt.Sprintf("%d answers, %d of which are to requests that are in no log of the workload: something else answers as well", q.times, q.times-found),
+		}, ""
+	case q.times > 1:
+		return nil, fmt.Sprintf("%d requests, answered by %s", q.times, strings.Join(pods, ", "))
 	default:
-		return nil, "answered by pod " + by[0]
+		return nil, "answered by pod " + q.asked.name
 	}
 }
 
-// alike holds an answer against those that the pods gave directly.
-func (q question) alike(direct map[string]bool) (*plan.Difference, string) {
-	if !direct[q.body] {
-		return &plan.Difference{Expected: "the answer that its pods give (the image logs no requests)", Seen: "another, with SHA-256 " + q.body[:min(len(q.body), 12)]}, ""
+// alike holds answers against those that the pods gave inside of their networks, by the pods' names.
+func (q question) alike(own map[string]string) (*plan.Difference, string) {
+	for _, body := range q.bodies {
+		ok := false
+		for pod, answer := range own {
+			ok = ok || answer == body && (q.asked == nil || q.asked.name == pod)
+		}
+		if !ok {
+			return &plan.Difference{
+				Expected: "the answer that its pods give inside of their networks (the image logs no requests)", Seen: "another, with SHA-256 " + body[:min(len(body), 12)],
+			}, ""
+		}
 	}
-	return nil, "the answer that the pods give (the image logs no requests)"
+	return nil, "the answer that the pods give inside of their networks (the image logs no requests)"
 }

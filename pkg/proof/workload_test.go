@@ -1,7 +1,13 @@
 package proof
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,7 +116,12 @@ func servedWorkload() (Workload, map[string][]object, machines) {
 }
 
 func TestServiceAnswers(t *testing.T) {
-	const all = "12 of 12 requests were answered by the workload's own pods" // of 2 nodes: 2 pods, a Service, 2 node ports; of 2 pods: a name
+	const all = "all 14 ways to the workload lead to its own pods" // of 2 nodes: 2 pods, a Service, 2 node ports; of 2 pods: a name, and themselves
+	everywhere := func(w *web, to string) {
+		for address := range w.leads {
+			w.leads[address] = to
+		}
+	}
 	for name, c := range map[string]struct {
 		change                  func(w *web, live map[string][]object, nodes machines)
 		passed                  string
@@ -119,11 +130,11 @@ func TestServiceAnswers(t *testing.T) {
 	}{
 		"all answer": {
 			change: func(*web, map[string][]object, machines) {}, passed: all,
-			evidence: "Service nginx as nginx.default.svc from pod nginx-1-b: answered by pod nginx-1-b",
+			evidence: "Service nginx as nginx.default.svc from pod nginx-1-b: 8 requests, answered by nginx-1-b",
 		},
 		"the image logs nothing": {
 			change: func(w *web, _ map[string][]object, _ machines) { w.mute = true }, passed: all,
-			evidence: "Service nginx at 10.96.0.7 from node cp-a: the answer that the pods give (the image logs no requests)",
+			evidence: "Service nginx at 10.96.0.7 from node cp-a: the answer that the pods give inside of their networks (the image logs no requests)",
 		},
 		"a pod doesn't answer": {
 			change:  func(w *web, _ map[string][]object, _ machines) { delete(w.leads, "10.244.1.6") },
@@ -150,6 +161,37 @@ func TestServiceAnswers(t *testing.T) {
 				w.mute, w.leads["10.96.0.7"], w.pages = true, "c-other", map[string]string{"c-other": "another page"}
 			},
 			subject: "Service nginx at 10.96.0.7 from node cp-b", expected: "the answer that its pods give", seen: "another, with SHA-256 ",
+		},
+		"everything leads to a stranger with the same page": {
+			change:  func(w *web, _ map[string][]object, _ machines) { everywhere(w, "c-other") },
+			subject: "pod nginx-1-a at 10.244.0.5 from node cp-a", expected: "an answer of that pod", seen: "the request is in no log of the workload",
+		},
+		"everything leads to a stranger, and the image logs nothing": {
+			change: func(w *web, _ map[string][]object, _ machines) {
+				everywhere(w, "c-other")
+				w.mute, w.pages = true, map[string]string{"c-other": "another page"}
+			},
+			subject: "pod nginx-1-a at 10.244.0.5 from node cp-a", expected: "the answer that its pods give", seen: "another, with SHA-256 ",
+		},
+		"a pod's IP leads to another pod, and the image logs nothing": {
+			change: func(w *web, _ map[string][]object, _ machines) {
+				w.mute, w.leads["10.244.1.6"], w.pages = true, "c-a", map[string]string{"c-a": "the page of a"}
+			},
+			subject: "pod nginx-1-b at 10.244.1.6 from node cp-a", expected: "the answer that its pods give", seen: "another, with SHA-256 ",
+		},
+		"a pod doesn't answer inside of its own network": {
+			change:  func(w *web, _ map[string][]object, _ machines) { w.deaf = "c-b" },
+			subject: "pod nginx-1-b at 127.0.0.1 from inside of it", expected: "an answer", seen: "Connection timed out",
+		},
+		"one of the Service's endpoints is a stranger": {
+			change:  func(w *web, _ map[string][]object, _ machines) { w.leads["10.96.0.7"] = "c-a c-b c-a c-b c-other" },
+			subject: "Service nginx at 10.96.0.7 from node cp-a", expected: "8 answers of its pods", seen: "that are in no log of the workload: something else answers as well",
+		},
+		"one of the Service's endpoints doesn't answer": {
+			change: func(w *web, _ map[string][]object, _ machines) {
+				w.leads["10.96.0.7"], w.gone = "c-a c-b c-b c-gone", "c-gone"
+			},
+			subject: "Service nginx at 10.96.0.7 from node cp-a", expected: "an answer", seen: "3 answers, and then: curl: (28) Connection timed out",
 		},
 		"a node's port doesn't answer": {
 			change:  func(w *web, _ map[string][]object, _ machines) { delete(w.leads, "172.18.0.3:30080") },
@@ -208,6 +250,64 @@ func TestServiceAnswers(t *testing.T) {
 	}
 }
 
+// TestLogsThatCannotBeRead: what isn't known to be in no log is not taken for an image that logs nothing.
+func TestLogsThatCannotBeRead(t *testing.T) {
+	w, live, nodes := servedWorkload()
+	nodes[0].web.unreadable = "c-b"
+	s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", &apiServer{objects: live})}, Cluster: nodes}
+	if f, err := serviceAnswers(t.Context(), s); err == nil || !strings.Contains(err.Error(), "the log of container c-b of pod default/nginx-1-b can't be read") {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// TestScripts runs what is run on nodes, with programs that answer for the real ones.
+func TestScripts(t *testing.T) {
+	for _, program := range []string{"sh", "grep", "sort", "sha256sum", "tr"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(err)
+		}
+	}
+	dir := t.TempDir()
+	for name, script := range map[string]string{
+		"crictl": `case "$1 $2 $4" in
+"inspect --output --template") [ "$6" = c-gone ] && exit 1; echo 42 ;;
+"logs --tail c-a") echo "GET /?drill=p-0-1 GET /?drill=p-0-11"; echo "GET /?drill=p-0-1 GET /?drill=q-0-1" >&2 ;;
+*) echo "no such container" >&2; exit 1 ;;
+esac`,
+		"nsenter": `[ "$1 $2 $3 $4" = "--target 42 --net --" ] || exit 1
+shift 4
+inside=yes exec "$@"`,
+		"curl": `for url; do :; done
+case "$url" in
+*-3) echo "curl: (28) timed
+out" >&2; exit 28 ;;
+*) printf %s "$inside$url" ;;
+esac`,
+	} {
+		write(t, filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700)
+	}
+	run := func(script string, args ...string) []string {
+		cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		slices.Sort(lines)
+		return lines
+	}
+	sum := func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
+	want := []string{"1 answered " + sum("u-1"), "1 answered " + sum("u-2"), "1 failed curl: (28) timed out", "2 answered " + sum("yesv-1"), "3 failed crictl inspect tells no process of container c-gone"}
+	slices.Sort(want)
+	if got := run(fetchAll, "", "5", "u", "c-a", "1", "v", "c-gone", "1", "w"); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := run(findTokens, "p", "7", "c-a", "c-b"), []string{"c-a p-0-1", "c-a p-0-11", "c-b p" + unreadable}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestTokens: every request has one of its own, in every look, and no value stands inside of a script.
 func TestTokens(t *testing.T) {
 	w, live, nodes := servedWorkload()
@@ -226,19 +326,22 @@ func TestTokens(t *testing.T) {
 			seen[token] = true
 		}
 	}
-	if len(seen) != 24 {
+	if len(seen) != 2*(2+2*(2+3*8)+2*8) {
 		t.Errorf("%d tokens", len(seen))
 	}
 }
 
 func TestAnswersThatCannotBeRead(t *testing.T) {
-	for _, out := range []string{"", "1 answered abc\n", "1 answered abc\n2 answered\n", "1 answered abc\n3 answered abc\n", "sh: curl: not found\n", "1 answered a\n2 said b\n"} {
-		if err := take(out, []*question{{}, {}}); err == nil {
+	for _, out := range []string{
+		"", "1 answered abc\n", "1 answered abc\n2 answered\n", "1 answered abc\n3 answered abc\n", "sh: curl: not found\n", "1 answered a\n2 said b\n",
+		"1 answered abc\n2 answered abc\n",
+	} {
+		if err := take(out, []*question{{times: 1}, {times: 2}}); err == nil {
 			t.Errorf("%q: no error", out)
 		}
 	}
-	q := []*question{{}, {}}
-	if err := take("2 failed curl: (7) Failed to connect\n1 answered abc\n", q); err != nil || q[0].body != "abc" || q[1].failed != "curl: (7) Failed to connect" {
+	q := []*question{{times: 1}, {times: 3}}
+	if err := take("2 answered def\n2 failed curl: (7) Failed to connect\n1 answered abc\n", q); err != nil || q[0].bodies[0] != "abc" || len(q[1].bodies) != 1 || q[1].failed != "curl: (7) Failed to connect" {
 		t.Errorf("%+v %+v, %v", q[0], q[1], err)
 	}
 }
@@ -363,7 +466,7 @@ func TestNewWorkRuns(t *testing.T) {
 				f, err := newWorkRuns(t.Context(), s)
 				if c.passed == "" {
 					differs(t, f, err, c.subject, c.expected, c.seen)
-				} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed || len(f.Evidence) != 6 {
+				} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed || len(f.Evidence) != 7 {
 					t.Errorf("%+v, %v; want a pass: %s", f, err, c.passed)
 				}
 			}
