@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,12 +61,13 @@ func listPage(ctx context.Context, s Server, r schema.GroupVersionResource, o me
 //
 // A private key is one in PEM, as it is or in base64; a bearer token is a signed JSON Web Token. The value of a Secret is looked for as
 // it is, as a JSON string, and in base64 at each of the three ways in which it can lie in what is encoded; all of it or, of a long one, its beginning.
+// As it is, it must stand by itself, not within a longer word. Values that are names of things are not looked for: logs are full of them.
 type Leaks struct {
 	// first marks, by a hash of their first bytes, where forms may begin: most places of a text need no more than one look at it.
 	first [1 << 16 / 64]uint64
 	// byStart holds the forms by their first bytes.
 	byStart map[uint64][]form
-	// Searched counts the values that are looked for, Short those that are too short or too uniform to be told from other text.
+	// Searched counts the values that are looked for, Short those that are not: too short, too uniform or names, they can't be told from other text.
 	Searched, Short int
 }
 
@@ -75,7 +77,9 @@ type form struct {
 	text []byte
 	// length is that of the whole, of which text may be only the beginning.
 	length int
-	what   string
+	// alone says that it counts only where letters or digits on its two sides don't go on.
+	alone bool
+	what  string
 }
 
 const (
@@ -104,6 +108,47 @@ func notSecret(t corev1.SecretType, key string) bool {
 	}
 }
 
+const (
+	// shortValue is in bytes: what is shorter is looked for only if it isn't a word or an address either.
+	shortValue = 16
+	// randomRun and randomChanges tell a random text from a name, if both are of lower-case letters and digits: so many of them in a row, with so many
+	// changes between letters and digits. Names that Kubernetes makes have at most 10 random characters in a row.
+	randomRun, randomChanges = 16, 4
+)
+
+var (
+	// nameLike is a DNS name (RFC 1123), a path of such names, or a URL without a user or a query.
+	nameLike = regexp.MustCompile(`^(?:[a-z][a-z0-9+.-]*://)?/*[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?(?:/[a-z0-9.-]*)*$`)
+	// wordLike is what else, if it is short, may be meant for anything: words and names in programs, and addresses of mail.
+	wordLike = regexp.MustCompile(`^(?:[a-z0-9._/:@-]+|(?:[A-Z][a-z]{2,})+|[A-Z][A-Z_]+)$`)
+	uuid     = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	inRow    = regexp.MustCompile(fmt.Sprintf(`[a-z0-9]{%d,}`, randomRun))
+)
+
+// isName says that a value is a name, a place or a word, which stands in logs for other reasons: a Secret that holds the user "postgres" or the
+// address of the API server is common.
+func isName(v []byte) bool {
+	if uuid.Match(v) || slices.ContainsFunc(inRow.FindAll(v, -1), func(run []byte) bool { return changes(run) >= randomChanges }) {
+		return false
+	}
+	if _, _, err := net.ParseCIDR(string(v)); err == nil || net.ParseIP(string(v)) != nil {
+		return true
+	}
+	return nameLike.Match(v) || len(v) < shortValue && wordLike.Match(v)
+}
+
+// changes counts how often a letter follows a digit, or a digit a letter.
+func changes(run []byte) int {
+	n := 0
+	isDigit := func(b byte) bool { return b >= '0' && b <= '9' }
+	for i := 1; i < len(run); i++ {
+		if isDigit(run[i]) != isDigit(run[i-1]) {
+			n++
+		}
+	}
+	return n
+}
+
 // NewLeaks returns a scanner that knows no Secret, and finds private keys and tokens all the same.
 func NewLeaks() *Leaks { return &Leaks{byStart: map[uint64][]form{}} }
 
@@ -114,8 +159,9 @@ func (l *Leaks) Add(secrets ...corev1.Secret) {
 			if notSecret(s.Type, key) {
 				continue
 			}
-			v := bytes.TrimSpace(s.Data[key]) // a file's last line break is seldom written with the rest
-			if len(v) < leastValue || distinct(v) < leastDistinct {
+			v := bytes.TrimSpace(s.Data[key])                   // a file's last line break is seldom written with the rest
+			random := s.Type == corev1.SecretTypeBootstrapToken // what isn't public in it was made at random (notSecret)
+			if len(v) < leastValue || distinct(v) < leastDistinct || !random && isName(v) {
 				l.Short++
 				continue
 			}
@@ -150,7 +196,7 @@ func distinct(v []byte) int {
 // forms returns the ways to write a value.
 func forms(v []byte) []form {
 	part := v[:min(len(v), mostValue)]
-	out := []form{{text: part, length: len(v)}}
+	out := []form{{text: part, length: len(v), alone: true}}
 	for _, html := range []bool{false, true} {
 		var b bytes.Buffer
 		enc := json.NewEncoder(&b)
@@ -160,7 +206,7 @@ func forms(v []byte) []form {
 		}
 		text := bytes.Trim(bytes.TrimSpace(b.Bytes()), `"`)
 		if !slices.ContainsFunc(out, func(f form) bool { return bytes.Equal(f.text, text) }) {
-			out = append(out, form{text: text, length: len(text) + len(v) - len(part)})
+			out = append(out, form{text: text, length: len(text) + len(v) - len(part), alone: true})
 		}
 	}
 	for _, text := range encodings(part) {
@@ -221,7 +267,7 @@ func (l *Leaks) values(text []byte) []Leak {
 		}
 		var best form
 		for _, f := range l.byStart[start] {
-			if len(f.text) > len(best.text) && bytes.HasPrefix(text[i:], f.text) {
+			if len(f.text) > len(best.text) && bytes.HasPrefix(text[i:], f.text) && (!f.alone || standsAlone(text, i, i+len(f.text), f.length)) {
 				best = f
 			}
 		}
@@ -234,6 +280,20 @@ func (l *Leaks) values(text []byte) []Leak {
 	}
 	return out
 }
+
+// escaped ends with what stands for one character in a JSON string, a quoted Go string or a URL, or with a colour of a terminal.
+var escaped = regexp.MustCompile(`(?:\\[abefnrtv]|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[0-7]{3}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;]*m)$`)
+
+// standsAlone says that a word doesn't go on before start or after end, if there it begins or ends with a letter or digit. Of what is longer than its
+// form, the end isn't known.
+func standsAlone(text []byte, start, end, length int) bool {
+	if end < len(text) && length == end-start && isWord(text[end-1]) && isWord(text[end]) {
+		return false
+	}
+	return start == 0 || !isWord(text[start]) || !isWord(text[start-1]) || escaped.Match(text[max(0, start-8):start])
+}
+
+func isWord(b byte) bool { return b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z' || b >= '0' && b <= '9' }
 
 const (
 	// keyMaterial is how many characters of base64 in a row, behind a PEM header, are taken for a key: a header alone is only talk of keys. A time,
@@ -299,7 +359,7 @@ func privateKeys(text []byte) []Leak {
 }
 
 func isBase64(b byte) bool {
-	return b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z' || b >= '0' && b <= '9' || b == '+' || b == '/' || b == '='
+	return isWord(b) || b == '+' || b == '/' || b == '='
 }
 
 func tokens(text []byte) []Leak {

@@ -163,6 +163,60 @@ func TestNotSecret(t *testing.T) {
 	}
 }
 
+// TestNames: what people and Kubernetes name things with is no secret, what was made at random is.
+func TestNames(t *testing.T) {
+	for v, want := range map[string]bool{
+		"postgres": true, "postgres-0": true, "kube-system": true, "nginx-7d9c8b7f5-x2k9p": true, "postgres.db.svc.cluster.local": true, "kube-system/coredns": true,
+		"https://kubernetes.default.svc": true, "https://kubernetes.default.svc:443/api": true, "/etc/kubernetes/pki/ca.crt": true, "10.96.0.1": true, "10.96.0.1:443": true,
+		"10.96.0.0/16": true, "fd00:10:96::1": true, "fd00:10:96::/112": true, "kubernetes-admin": true, "root@example": true, "ip-10-0-1-23.ec2.internal": true,
+		"account1234567890": true, "20261123074638": true, "my_database": true, "Administrator": true, "DaemonSet": true, "PRODUCTION": true,
+
+		"k3J9x0Q2m7Z4": false, "S3cr3t-and-long": false, "xKqLmNpRtYwZ": false, "hunter2!hunter2": false, "correct horse": false, "Passw0rd": false,
+		"postgres://app:hunter@db/x": false, "https://x.example/?key=abcdefgh": false, "correct_horse_battery": false, "admin@example.com": false,
+		"c05b12e1ccb83a6cd9153b6d6d9b4d1c": false, "same-prefix-c05b12e1ccb83a6cd9153b6d6d9b4d1c": false, "6bd8a1e4-2f0c-4b2e-9c55-0d1f2a3b4c5d": false,
+		"GEZDGNBVGY3TQOJQ": false, "https://hooks.example/T0AB12CD/x9Y8z7": false,
+	} {
+		if got := isName([]byte(v)); got != want {
+			t.Errorf("%q is a name: %v", v, got)
+		}
+		l := NewLeaks()
+		l.Add(secret("x", corev1.SecretTypeOpaque, map[string]string{"k": v}))
+		if found := l.Find([]byte("request body: " + v + "\n")); (len(found) == 0) != want {
+			t.Errorf("%q: %v", v, found)
+		}
+	}
+	for range 1000 {
+		if v := rand.Text(); isName([]byte(v)) {
+			t.Fatalf("%q is a name", v)
+		}
+	}
+	l := NewLeaks()
+	l.Add(secret("user", corev1.SecretTypeOpaque, map[string]string{"username": "postgres"}),
+		secret("bootstrap-token-abcdef", corev1.SecretTypeBootstrapToken, map[string]string{"token-secret": "abcdefghijklmnop"}))
+	if l.Searched != 1 || l.Short != 1 {
+		t.Errorf("%d looked for, %d not", l.Searched, l.Short)
+	}
+	const line = `"SyncLoop ADD" source="api" pods=["db/postgres-0"] abcdefghijklmnop`
+	if got := string(l.Mask([]byte(line))); got != `"SyncLoop ADD" source="api" pods=["db/postgres-0"] [masked: Secret default/bootstrap-token-abcdef, key token-secret]` {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestStandsAlone: a value within a longer word is another word.
+func TestStandsAlone(t *testing.T) {
+	l := NewLeaks()
+	l.Add(secret("db", corev1.SecretTypeOpaque, map[string]string{"password": "Pa55word", "odd": "/Pa.ss-Wo/"}))
+	for text, want := range map[string]int{
+		"Pa55word": 1, "x=Pa55word;": 1, `"Pa55word"`: 1, "_Pa55word_": 1, "Pa55word Pa55word": 2, "a/Pa.ss-Wo/b": 1, `"pw:\nPa55word\n"`: 1, `pw\u003dPa55word`: 1, `pw\x3dPa55word`: 1,
+		"pw%3DPa55word": 1, "\x1b[31mPa55word\x1b[0m": 1, "éPa55word": 1,
+		"xPa55word": 0, "Pa55words": 0, "1Pa55word": 0, "Pa55word0": 0,
+	} {
+		if got := l.Find([]byte(text)); len(got) != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
 // TestManyValues: among many values, that are alike at their beginnings, each is found and named, and the longest of those that fit.
 func TestManyValues(t *testing.T) {
 	l := NewLeaks()
@@ -170,9 +224,9 @@ func TestManyValues(t *testing.T) {
 	for i := range 5000 {
 		b := make([]byte, 16)
 		rand.Read(b)
-		values[fmt.Sprint(i)] = "same-prefix-" + hex.EncodeToString(b)
+		values[fmt.Sprint(i)] = "Same-Prefix-" + hex.EncodeToString(b)
 	}
-	values["short"] = "same-prefix-"
+	values["short"] = "Same-Prefix-"
 	l.Add(secret("many", corev1.SecretTypeOpaque, values))
 	for key, v := range values {
 		found := l.Find([]byte("x " + v + " y"))

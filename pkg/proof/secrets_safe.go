@@ -233,7 +233,7 @@ func leaks(ctx context.Context, s *Subject) (told []plan.Difference, searched []
 	for _, m := range s.Members {
 		exhibits = append(exhibits, logged[m.Name]...)
 	}
-	searched = append(searched, fmt.Sprintf("looked for %d values of Secrets, and not for %d that are too short or too plain to be told from other text", scanner.Searched, scanner.Short))
+	searched = append(searched, fmt.Sprintf("looked for %d values of Secrets, and not for %d that are too short, too plain or names, and can't be told from other text", scanner.Searched, scanner.Short))
 	for _, e := range exhibits {
 		searched = append(searched, fmt.Sprintf("searched %s, %d bytes", e.place, len(e.text)))
 		told = append(told, e.told(scanner)...)

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	password = "s3cr3t-and-long"
+	password = "S3cr3t-and-long"
 	token    = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlc2lnbmF0dXJl"
 )
 
