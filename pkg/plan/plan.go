@@ -214,6 +214,8 @@ type Plan struct {
 
 // Variant is one way to carry out a procedure: what may be left out of it, or added.
 type Variant struct {
+	// Own says that it is the procedure's own way: nobody asked for anything else. What comes of another way says nothing about the procedure.
+	Own bool `json:"own"`
 	// BumpRevision is by how much the restore raises etcd's revision; 0 means that it goes back to the snapshot's.
 	BumpRevision uint64 `json:"bumpRevision"`
 	// KeptRunning are the components that live on across the restore and keep their memory, Renewed those that begin anew. Each of

@@ -11,13 +11,14 @@ import (
 //
 // A static pod that is to live on is left out of the stop; a kubelet that is to live on is frozen instead.
 func KubeletStop() Procedure {
+	const bumps = true
 	byItself := Components()
 	return Procedure{
 		Entry: plan.Entry{
 			Name:    "kubelet-stop",
 			Summary: "restore beside the running cluster, stop kubelet and the control plane, swap the manifest, start kubelet",
 		},
-		Bump:   true,
+		Bump:   bumps,
 		Renews: byItself,
 		Build: func(t Target) Recovery {
 			sc := t.scope(byItself)
@@ -37,7 +38,7 @@ func KubeletStop() Procedure {
 					waits[2:],
 				),
 				Rollback: rollback(t),
-				Variant:  t.variant(sc),
+				Variant:  t.variant(sc, bumps),
 			}
 		},
 	}

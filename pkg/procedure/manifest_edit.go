@@ -16,11 +16,13 @@ import (
 //
 // What is to begin anew all the same is restarted once the new etcd is ready.
 func ManifestEdit() Procedure {
+	const bumps = false
 	return Procedure{
 		Entry: plan.Entry{
 			Name:    "manifest-edit",
 			Summary: "the tutorials' way: edit the running etcd's manifest and wait; restores without raising the revision",
 		},
+		Bump:       bumps,
 		MaxMembers: 1, // with several members the edited one would be a stranger to the others, which still run the old cluster
 		Build: func(t Target) Recovery {
 			sc := t.scope(nil)
@@ -35,7 +37,7 @@ func ManifestEdit() Procedure {
 					restartKubeletSteps(t, sc),
 				),
 				Rollback: rollback(t),
-				Variant:  t.variant(sc),
+				Variant:  t.variant(sc, bumps),
 			}
 		},
 	}

@@ -20,13 +20,14 @@ import (
 //
 // A static pod that is to live on keeps its manifest in place; a kubelet that is to live on is not restarted.
 func ManifestMove() Procedure {
+	const bumps = true
 	byItself := Components()
 	return Procedure{
 		Entry: plan.Entry{
 			Name:    "manifest-move",
 			Summary: "the documented way: move the manifests out, wait until kubelet has ended the pods, move them back with etcd on the restored directory, restart kubelet",
 		},
-		Bump:   true,
+		Bump:   bumps,
 		Renews: byItself,
 		Build: func(t Target) Recovery {
 			sc := t.scope(byItself)
@@ -41,7 +42,7 @@ func ManifestMove() Procedure {
 				restartKubeletSteps(t, sc),
 			)
 			beginOutage(steps, "move-")
-			return Recovery{Steps: steps, Rollback: rollback(t, returnAllStep(t)), Variant: t.variant(sc)}
+			return Recovery{Steps: steps, Rollback: rollback(t, returnAllStep(t)), Variant: t.variant(sc, bumps)}
 		},
 	}
 }

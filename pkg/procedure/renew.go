@@ -57,14 +57,19 @@ func checkNames(names []string) error {
 	return nil
 }
 
-// Variant says which components live on and which begin anew when the procedure is varied so; see Procedure.Check.
+// Variant says which components live on and which begin anew when the procedure is varied so; see Procedure.Check. Of the revision a
+// procedure says only whether it is raised: who knows the usual amount must say of another one that it isn't the procedure's own way.
 func (p Procedure) Variant(bump uint64, keep, renew []string) plan.Variant {
 	t := Target{BumpRevision: bump, KeepRunning: keep, Renew: renew}
-	return t.variant(t.scope(p.Renews))
+	return t.variant(t.scope(p.Renews), p.Bump)
 }
 
-func (t Target) variant(sc scope) plan.Variant {
-	return plan.Variant{BumpRevision: t.BumpRevision, KeptRunning: sc.kept(), Renewed: sc.renewed}
+// variant of a target for a procedure that by itself raises the revision, or doesn't.
+func (t Target) variant(sc scope, bumps bool) plan.Variant {
+	return plan.Variant{
+		Own:          len(t.KeepRunning)+len(t.Renew) == 0 && t.BumpRevision > 0 == bumps,
+		BumpRevision: t.BumpRevision, KeptRunning: sc.kept(), Renewed: sc.renewed,
+	}
 }
 
 // scope says which components begin anew, in the order of Components.

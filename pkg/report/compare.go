@@ -54,6 +54,27 @@ func (w Row) Bumped() string {
 	return "no"
 }
 
+// Way says in few words in which way the procedure was carried out where that was not its own way; else it is empty.
+func (r Run) Way() string {
+	w := Row{Variant: r.Variant}
+	switch {
+	case r.Variant.Own:
+		return ""
+	case r.Variant.BumpRevision > 0:
+		return fmt.Sprintf("revision raised by %d, begins anew besides etcd: %s", r.Variant.BumpRevision, w.Renewed())
+	default:
+		return "revision not raised, begins anew besides etcd: " + w.Renewed()
+	}
+}
+
+// What names the procedure and, where that was not its own, the way in which it was carried out.
+func (r Run) What() string {
+	if way := r.Way(); way != "" {
+		return r.Procedure + " (" + way + ")"
+	}
+	return r.Procedure
+}
+
 // Renewed says in few words which components began anew besides etcd.
 func (w Row) Renewed() string {
 	kept, renewed := w.Variant.KeptRunning, w.Variant.Renewed

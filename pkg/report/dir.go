@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/renameio/v2"
 )
@@ -73,7 +74,8 @@ func CheckDir(dir string) error {
 // WriteDir writes report.json, junit.xml and metrics.prom into dir, which it makes if need be, and returns their paths.
 // Each is written beside its place to a name that begins with a dot, synced, and renamed. Directories that it makes
 // are 0700, files 0600, but metrics.prom 0644; a directory that is there keeps its mode. The time of the last proven
-// recovery in a metrics.prom that is there is kept: see WriteMetrics.
+// recovery in a metrics.prom that is there is kept: see WriteMetrics. Where no run of the document counts in the metrics, metrics.prom
+// is left as it is.
 //
 // On an error the paths are those that were written before it.
 func WriteDir(dir string, doc Document) ([]string, error) {
@@ -118,6 +120,9 @@ func render(dir string, doc Document) ([]file, error) {
 	}
 	if err := WriteMetrics(&metricsText, doc, bytes.NewReader(earlier)); err != nil {
 		return files, fmt.Errorf("%s: %w; move that file away to begin anew", path, err)
+	}
+	if len(doc.Runs) > 0 && !slices.ContainsFunc(doc.Runs, counts) {
+		return files, nil
 	}
 	return append(files, file{MetricsFile, metricsMode, metricsText.Bytes()}), nil
 }

@@ -42,8 +42,12 @@ func WriteJUnit(w io.Writer, doc Document) error {
 
 func suiteOf(r Run) junit.Testsuite {
 	class := "drill." + r.Scenario + "." + r.Procedure
+	if way := r.Way(); way != "" {
+		// Readers follow a test over time by its class: what is done in another way is another test.
+		class += "." + strings.Join(strings.FieldsFunc(way, func(c rune) bool { return strings.ContainsRune(" ,:.", c) }), "-")
+	}
 	suite := junit.Testsuite{
-		Name: r.Scenario + " with " + r.Procedure,
+		Name: r.Scenario + " with " + r.What(),
 		Time: junitSeconds(r.Seconds),
 		// Without a zone: the oldest of the schemas in use allows none.
 		Timestamp: r.StartedAt.UTC().Format("2006-01-02T15:04:05"),

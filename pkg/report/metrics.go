@@ -18,6 +18,8 @@ const lastProvenName = "drill_last_proven_recovery_timestamp_seconds"
 // WriteMetrics writes the document in the text format of Prometheus (version 0.0.4), as gauges, for the textfile collector
 // of node_exporter. docs/metrics.md describes each.
 //
+// Only what was done in the procedure's own way counts: what comes of another way, or of a fault that was put in, says nothing about the procedure.
+//
 // A scenario with a procedure has one set of series: where the document holds several runs of the two, those of the run that
 // started last. earlier, if not nil, is what an earlier WriteMetrics wrote to the same place: the times of the last
 // proven recovery in it are carried on where this document has no later one, so that neither a failed run
@@ -32,6 +34,9 @@ func WriteMetrics(w io.Writer, doc Document, earlier io.Reader) error {
 	}
 	latest := map[pair]Run{}
 	for _, r := range doc.Runs {
+		if !counts(r) {
+			continue
+		}
 		p := pair{r.Scenario, r.Procedure}
 		if seen, ok := latest[p]; !ok || !r.StartedAt.Before(seen.StartedAt) {
 			latest[p] = r
@@ -64,6 +69,9 @@ func WriteMetrics(w io.Writer, doc Document, earlier io.Reader) error {
 	}
 	return nil
 }
+
+// counts says whether a run says something about its procedure as it is by itself.
+func counts(r Run) bool { return r.Variant.Own }
 
 // pair is what a recovery is proven of.
 type pair struct{ scenario, procedure string }

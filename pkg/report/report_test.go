@@ -53,7 +53,7 @@ func samplePlan(procedure string) plan.Plan {
 	return plan.Plan{
 		Scenario:  plan.Entry{Name: "deployment-loss"},
 		Procedure: plan.Entry{Name: procedure},
-		Variant:   plan.Variant{BumpRevision: 1_000_000_000, Renewed: []string{"kube-apiserver", "kubelet"}, SettleSeconds: 30},
+		Variant:   plan.Variant{Own: true, BumpRevision: 1_000_000_000, Renewed: []string{"kube-apiserver", "kubelet"}, SettleSeconds: 30},
 		Cluster:   plan.ClusterInfo{Provider: "kind", Name: "drill-x7k2", Nodes: 1, Kubernetes: "v1.37.2", Etcd: "3.7.0"},
 		Steps: []plan.Step{
 			{Name: "deploy", Phase: plan.Arrange, Title: "Deploy nginx", Commands: []plan.Command{

@@ -55,22 +55,27 @@ func TestReadingNeedsBoth(t *testing.T) {
 
 // TestBump: by how much the revision is raised is the procedure's choice, unless somebody says otherwise, 0 included; a rollback always goes above.
 func TestBump(t *testing.T) {
-	zero, five := uint64(0), uint64(5_000_000_000)
+	zero, five, usual := uint64(0), uint64(5_000_000_000), uint64(DefaultBump)
 	for _, c := range []struct {
 		procedure procedure.Procedure
 		option    *uint64
 		want      uint64
+		own       bool
 	}{
-		{procedure.KubeletStop(), nil, DefaultBump},
-		{procedure.KubeletStop(), &zero, 0},
-		{procedure.KubeletStop(), &five, five},
-		{procedure.ManifestEdit(), nil, 0},
-		{procedure.ManifestEdit(), &five, five},
+		{procedure.KubeletStop(), nil, DefaultBump, true},
+		{procedure.KubeletStop(), &zero, 0, false},
+		{procedure.KubeletStop(), &five, five, false},
+		{procedure.ManifestEdit(), nil, 0, true},
+		{procedure.ManifestEdit(), &five, five, false},
+		{procedure.KubeletStop(), &usual, DefaultBump, true},
 	} {
 		s := &Stage{opt: Options{RunID: "r", BumpRevision: c.option}}
 		s.cast([]controlplane.Member{{Name: "n", Etcd: textbookEtcd("n")}}, c.procedure, "nginx:1", "/var/lib/drill/r")
 		if s.Target.BumpRevision != c.want || s.Target.RollbackBump <= c.want {
 			t.Errorf("%s with %v: bump %d, rollback %d; want %d and more", c.procedure.Name, c.option, s.Target.BumpRevision, s.Target.RollbackBump, c.want)
+		}
+		if v := s.opt.Variant(c.procedure); v.Own != c.own || v.BumpRevision != c.want {
+			t.Errorf("%s with a bump of %d: %+v, want its own way: %v", c.procedure.Name, c.want, v, c.own)
 		}
 	}
 }

@@ -191,7 +191,9 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 
 // Variant says in which way the procedure is carried out with these options.
 func (o Options) Variant(p procedure.Procedure) plan.Variant {
-	return p.Variant(o.bump(p), o.KeepRunning, o.Renew)
+	v := p.Variant(o.bump(p), o.KeepRunning, o.Renew)
+	v.Own = v.Own && o.bump(p) == (Options{}).bump(p)
+	return v
 }
 
 func (o Options) bump(p procedure.Procedure) uint64 {

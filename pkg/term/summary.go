@@ -31,7 +31,7 @@ func (s style) runHeading(r report.Run) []string {
 		about = append(about, "etcd "+r.Cluster.Etcd)
 	}
 	text := fmt.Sprintf("%s with %s on cluster %s (%s), run %s",
-		r.Scenario, r.Procedure, r.Cluster.Name, strings.Join(about, ", "), r.ID)
+		r.Scenario, r.What(), r.Cluster.Name, strings.Join(about, ", "), r.ID)
 	lines := s.hang("", text)
 	for i := range lines {
 		lines[i] = s.strong(lines[i])
@@ -169,7 +169,7 @@ func (s style) outageTable(r report.Run) []string {
 // headline is the verdict with what matters most.
 func (s style) headline(r report.Run) []string {
 	verdict := strings.ToUpper(string(r.Verdict))
-	text := fmt.Sprintf("%s with %s: ", r.Scenario, r.Procedure)
+	text := fmt.Sprintf("%s with %s: ", r.Scenario, r.What())
 	switch r.Verdict {
 	case plan.VerdictPassed:
 		verdict = s.good(verdict)

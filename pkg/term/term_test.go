@@ -167,6 +167,7 @@ func samplePlan(procedure string) plan.Plan {
 	return plan.Plan{
 		Scenario:  plan.Entry{Name: "deployment-loss"},
 		Procedure: plan.Entry{Name: procedure},
+		Variant:   plan.Variant{Own: true},
 		Cluster:   plan.ClusterInfo{Provider: "kind", Name: "drill-x7k2", Nodes: 1, Kubernetes: "v1.37.2", Etcd: "3.7.0"},
 		Steps: []plan.Step{
 			{Name: "deploy", Phase: plan.Arrange, Title: "Deploy nginx"},
@@ -505,7 +506,7 @@ func TestVerdictsOfRunsThatDidNotProve(t *testing.T) {
 		v := term.New(&out, term.Options{})
 		for _, e := range []plan.Event{
 			plan.RunStarted{Plan: plan.Plan{
-				Scenario: plan.Entry{Name: "s"}, Procedure: plan.Entry{Name: "p"}, Steps: []plan.Step{step}, Checks: []plan.Check{check},
+				Scenario: plan.Entry{Name: "s"}, Procedure: plan.Entry{Name: "p"}, Variant: plan.Variant{Own: true}, Steps: []plan.Step{step}, Checks: []plan.Check{check},
 			}},
 			plan.StepStarted{Step: step, Number: 1, Of: 1},
 			plan.StepFinished{Step: step, Status: plan.StatusPassed},
@@ -585,5 +586,22 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	if got := strings.Count(screen.String(), "verdict passed; 3 of 3 checks passed"); got != 20 {
 		t.Errorf("%d verdicts, want 20", got)
+	}
+}
+
+// TestAnotherWayIsNamed: what was not done in the procedure's own way says so where the run begins and in its verdict.
+func TestAnotherWayIsNamed(t *testing.T) {
+	var out bytes.Buffer
+	v := term.New(&out, term.Options{})
+	v.Observe(plan.RunStarted{Plan: plan.Plan{
+		Scenario: plan.Entry{Name: "s"}, Procedure: plan.Entry{Name: "p"}, Variant: plan.Variant{BumpRevision: 7, KeptRunning: []string{"kubelet"}, Renewed: []string{"kube-scheduler"}},
+	}})
+	v.Observe(plan.RunFinished{Verdict: plan.VerdictFailed, Reason: "for a reason"})
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const what = "s with p (revision raised by 7, begins anew besides etcd: kube-scheduler)"
+	if text := out.String(); !strings.HasPrefix(text, what+" on cluster") || !strings.Contains(text, "\nFAILED  "+what+": for a reason\n") {
+		t.Errorf("got\n%s", text)
 	}
 }
