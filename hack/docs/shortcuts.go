@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
 )
@@ -19,7 +18,7 @@ import (
 // The measurement that the page of shortcuts is made from, below docs/. It is made, and freed of what the page doesn't need, by
 //
 //	drill compare deployment-loss --shortcuts -o json | jq 'del(.runs[] | .probe, .loss, .snapshot, .artifacts, .warnings, .phases)
-//	  | .runs[].steps |= map({name, phase, status, outage}) | .runs[].checks |= map({name, status})' > docs/measurements/shortcuts.json
+//	  | .runs[].steps |= map({name, phase, status, outage}) | .runs[].checks |= map({name, status, differences})' > docs/measurements/shortcuts.json
 const (
 	shortcutsData = "measurements/shortcuts.json"
 	shortcutsPage = "shortcuts.md"
@@ -47,19 +46,21 @@ type shortcut struct {
 	name, why string
 	// is says whether a row leaves out that and nothing else.
 	is func(report.Row) bool
+	// component is the one that is not restarted, where it is one.
+	component string
 }
 
 func allShortcuts() []shortcut {
 	left := func(component, why string) shortcut {
 		return shortcut{"restarting " + component, why, func(w report.Row) bool {
 			return w.Variant.BumpRevision > 0 && slices.Equal(w.Variant.KeptRunning, []string{component})
-		}}
+		}, component}
 	}
 	return []shortcut{
 		{
 			"raising the revision",
 			"Clients remember the revision up to which they have seen the world. Where etcd goes back behind it, they wait for changes that, as they see it, have happened already.",
-			func(w report.Row) bool { return w.Variant.BumpRevision == 0 && len(w.Variant.KeptRunning) == 0 },
+			func(w report.Row) bool { return w.Variant.BumpRevision == 0 && len(w.Variant.KeptRunning) == 0 }, "",
 		},
 		left("kube-apiserver", "It serves lists and watches from its own copy of what etcd said."),
 		left("kube-controller-manager", "It acts on what it remembers: what belongs to an object that it has seen deleted is removed, whether or not the restore has brought that object back."),
@@ -68,7 +69,7 @@ func allShortcuts() []shortcut {
 		{
 			"all of that, as most tutorials do",
 			"Then only etcd is new, and all the others go on with what they remember.",
-			func(w report.Row) bool { return w.Variant.BumpRevision == 0 && len(w.Variant.Renewed) == 0 },
+			func(w report.Row) bool { return w.Variant.BumpRevision == 0 && len(w.Variant.Renewed) == 0 }, "",
 		},
 	}
 }
@@ -102,17 +103,20 @@ cluster, and then the checks looked at what came of it.
 
 // answer says what came of leaving it out, procedure by procedure.
 func (s shortcut) answer(c report.Comparison) string {
-	var fine, bad []string
+	var fine, bad, unknown []string
 	costly := false
 	for _, row := range c.Rows {
 		if !s.is(row) {
 			continue
 		}
 		name := "`" + row.Procedure + "`"
-		ratio, cost := slower(row, c)
-		if restartedAnyway(row) {
-			cost += ", and what was to live on was restarted all the same"
+		// Where it began anew by itself, nothing was skipped.
+		row.Runs = slices.DeleteFunc(slices.Clone(row.Runs), func(r report.Run) bool { return slices.Contains(r.EndedByThemselves, s.component) })
+		if len(row.Runs) == 0 {
+			unknown = append(unknown, "with "+name+" it ended by itself and began anew, which says nothing")
+			continue
 		}
+		ratio, cost := slower(row, c)
 		costly = costly || ratio >= much
 		if harm := row.Harm(); len(harm) > 0 {
 			bad = append(bad, "with "+name+" these failed: "+coded(harm)+cost)
@@ -122,8 +126,10 @@ func (s shortcut) answer(c report.Comparison) string {
 	}
 	word := "It depends: "
 	switch {
-	case len(fine)+len(bad) == 0:
+	case len(fine)+len(bad)+len(unknown) == 0:
 		return "Not measured."
+	case len(fine)+len(bad) == 0:
+		word = "Not known: "
 	case len(bad) == 0 && costly:
 		word = "It gains nothing: "
 	case len(bad) == 0:
@@ -131,7 +137,7 @@ func (s shortcut) answer(c report.Comparison) string {
 	case len(fine) == 0:
 		word = "No: "
 	}
-	return word + strings.Join(append(fine, bad...), "; ") + "."
+	return word + strings.Join(slices.Concat(fine, bad, unknown), "; ") + "."
 }
 
 // much is the ratio of two times from which on they differ by more than chance.
@@ -148,13 +154,6 @@ func slower(row report.Row, c report.Comparison) (ratio float64, text string) {
 		text = fmt.Sprintf(" (reads were away %.1f times as long as with nothing left out)", ratio)
 	}
 	return ratio, text
-}
-
-// restartedAnyway says whether in some run nothing lived on although something was to: kubelet restarts what no longer answers.
-func restartedAnyway(row report.Row) bool {
-	return len(row.Variant.KeptRunning) > 0 && slices.ContainsFunc(row.Runs, func(r report.Run) bool {
-		return slices.ContainsFunc(r.Checks, func(c report.Check) bool { return c.Name == report.RenewalCheck && c.Status == plan.StatusPassed })
-	})
 }
 
 // coded writes names of checks as code, and what is said of them as it is.
@@ -190,7 +189,7 @@ func table(b *bytes.Buffer, c report.Comparison) {
 	b.WriteString("| procedure | revision raised | begins anew besides etcd | verdict | reads | service | failed |\n|---|---|---|---|---|---|---|\n")
 	for _, w := range c.Rows {
 		failed := report.Nothing
-		if f := w.Failures(); len(f) > 0 {
+		if f := append(w.Failures(), w.Ended()...); len(f) > 0 {
 			failed = strings.ReplaceAll(coded(f), "|", `\|`)
 		}
 		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", w.Procedure, w.Bumped(), w.Renewed(), w.Verdict(), times(w.Reads(), reads), times(w.Service(), service), failed)

@@ -72,6 +72,30 @@ func TestShortcutsText(t *testing.T) {
 	}
 }
 
+// TestWhatEndedByItselfAnswersNothing: a component that began anew by itself was not skipped, in all of the runs or in some.
+func TestWhatEndedByItselfAnswersNothing(t *testing.T) {
+	scheduler := []string{"kube-scheduler"}
+	ended := func(r report.Run) report.Run {
+		r.EndedByThemselves = scheduler
+		return r
+	}
+	move := ended(measured("manifest-move", 1000, scheduler, 50))
+	edit := ended(measured("manifest-edit", 0, procedure.Components(), 70))
+	for want, doc := range map[string]report.Document{
+		"kube-scheduler?** Not known: with `manifest-move` it ended by itself and began anew, which says nothing. It": report.NewDocument(move),
+		"kube-scheduler?** As far as was seen, yes: with `kubelet-stop` nothing failed; with `manifest-move` it ended by itself": report.NewDocument(
+			move, measured("kubelet-stop", 1000, scheduler, 5)),
+		"kube-scheduler?** No: with `kubelet-stop` these failed: `status-backed`. It": report.NewDocument(
+			ended(measured("kubelet-stop", 1000, scheduler, 5)), measured("kubelet-stop", 1000, scheduler, 5, "status-backed")),
+		"tutorials do?** As far as was seen, yes: with `manifest-edit` nothing failed.": report.NewDocument(edit),
+		"| passed | ? | ? | kube-scheduler ended by itself |":                           report.NewDocument(edit),
+	} {
+		if text := string(shortcutsText(doc)); !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+}
+
 // TestShortcutsOfWhatIsThere: the page is left out without a measurement, made of whatever rows there are, and never of something else.
 func TestShortcutsOfWhatIsThere(t *testing.T) {
 	docs := t.TempDir()

@@ -218,7 +218,8 @@ type Variant struct {
 	Own bool `json:"own"`
 	// BumpRevision is by how much the restore raises etcd's revision; 0 means that it goes back to the snapshot's.
 	BumpRevision uint64 `json:"bumpRevision"`
-	// KeptRunning are the components that live on across the restore and keep their memory, Renewed those that begin anew. Each of
+	// KeptRunning are the components that are left to live on across the restore and keep their memory, Renewed those that are made to begin
+	// anew; see Measurement.EndedByThemselves. Each of
 	// kube-apiserver, kube-controller-manager, kube-scheduler and kubelet is in one of the two; etcd always begins anew.
 	KeptRunning []string `json:"keptRunning"`
 	Renewed     []string `json:"renewed"`
@@ -256,6 +257,9 @@ type Measurement struct {
 	Snapshot *SnapshotInfo
 	// Probe holds the answers behind Outage; nil when nobody asked.
 	Probe *Probe
+	// EndedByThemselves are those of Variant.KeptRunning that did not live on all the same: they ended and were started anew, on one control plane at least,
+	// between the outage and the end of the checks. Nil when nobody looked.
+	EndedByThemselves []string
 }
 
 // Outage is how long each kind of service was gone, in seconds from the first destructive recovery action until it was

@@ -28,7 +28,7 @@ func KubeletStop() Procedure {
 				Steps: slices.Concat(
 					[]plan.Step{restoreStep(t), patchStep(t)},
 					prepare,
-					[]plan.Step{noteLastStep(t)},
+					[]plan.Step{noteLastStep(t, sc)},
 					stop,
 					[]plan.Step{stopControlPlaneStep(t, sc), swapStep(t)},
 					start,

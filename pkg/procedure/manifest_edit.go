@@ -29,7 +29,7 @@ func ManifestEdit() Procedure {
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
 			return Recovery{
 				Steps: slices.Concat(
-					[]plan.Step{restoreStep(t), patchStep(t), noteLastStep(t), editStep(t)},
+					[]plan.Step{restoreStep(t), patchStep(t), noteLastStep(t, sc), editStep(t)},
 					[]plan.Step{waitReplacedStep(t, "Until then the old etcd still answers, and everything looks as it did. The API can't be asked for a while, so the container runtime is: "+
 						"which directory does the running etcd have mounted?"), waits[0]},
 					renewPodsSteps(t, sc.pods()),
@@ -133,7 +133,7 @@ func etcdDir(ctx context.Context, m controlplane.Member) (string, error) {
 		return "", err
 	}
 	for _, c := range running {
-		if c.Name != controlplane.Etcd || c.PodNamespace != "kube-system" {
+		if c.Name != controlplane.Etcd || c.PodNamespace != systemNamespace {
 			continue
 		}
 		for _, mount := range c.Mounts {

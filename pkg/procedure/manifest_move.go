@@ -33,7 +33,7 @@ func ManifestMove() Procedure {
 			sc := t.scope(byItself)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
 			steps := slices.Concat(
-				[]plan.Step{restoreStep(t), prepareMoveStep(t), noteLastStep(t)},
+				[]plan.Step{restoreStep(t), prepareMoveStep(t), noteLastStep(t, sc)},
 				moveSteps(t, sc.pods()), // first who talks to etcd, so that it can end in peace
 				moveSteps(t, []string{controlplane.Etcd}),
 				[]plan.Step{returnEtcdStep(t), waits[0]},
@@ -147,7 +147,7 @@ func waitGone(ctx context.Context, m controlplane.Member, components []string) e
 	for {
 		found, err := controlplane.Containers(ctx, m.Node, false)
 		found = slices.DeleteFunc(found, func(c controlplane.Container) bool {
-			return c.PodNamespace != "kube-system" || !slices.Contains(components, c.Name)
+			return c.PodNamespace != systemNamespace || !slices.Contains(components, c.Name)
 		})
 		switch {
 		case err == nil && len(found) == 0:

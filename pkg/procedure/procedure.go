@@ -52,6 +52,9 @@ type Target struct {
 	KeepRunning, Renew []string
 	// Release removes the leader election Leases of the components named that nobody has renewed since they were restored.
 	Release func(ctx context.Context, components ...string) error
+	// NoteKept receives, before the control plane is taken down and only where something is to live on, a look at which of that ended by itself since then and
+	// was started anew: some of Components, each named that did so on one control plane at least. The look is for after the checks.
+	NoteKept func(ended func(ctx context.Context) ([]string, error))
 	// NoteLast notes what there is just before the control plane is taken down.
 	NoteLast func(ctx context.Context) error
 	// RollbackDir is the data directory on each node that a rollback puts in place; see rollback.
@@ -66,6 +69,9 @@ type Target struct {
 
 // All returns every procedure, the default one first.
 func All() []Procedure { return []Procedure{KubeletStop(), ManifestMove(), ManifestEdit()} }
+
+// systemNamespace is where kubeadm's static pods are.
+const systemNamespace = "kube-system"
 
 // etcdManifest is the file in the manifests folder that kubeadm writes for etcd.
 const etcdManifest = "etcd.yaml"

@@ -159,13 +159,18 @@ func (t Target) swapCommands() []plan.Command {
 	})
 }
 
-func noteLastStep(t Target) plan.Step {
+func noteLastStep(t Target, sc scope) plan.Step {
 	return plan.Step{
 		Name:  "note-last",
 		Phase: plan.Recover,
 		Title: "Note once more what there is, just before the control plane is taken down",
 		Why:   "Until this moment others could go on writing. All that was written since the snapshot is about to be lost, and nobody can ask for it afterwards.",
-		Do:    func(ctx context.Context) error { return t.NoteLast(ctx) },
+		Do: func(ctx context.Context) error {
+			if err := t.watchKept(ctx, sc); err != nil {
+				return err
+			}
+			return t.NoteLast(ctx)
+		},
 	}
 }
 

@@ -53,6 +53,7 @@ func (b *Builder) Observe(e plan.Event) {
 		b.last = e.At
 		m := e.Measurement
 		b.run.Outage, b.run.Loss, b.run.Snapshot, b.run.Probe = m.Outage, m.Loss, m.Snapshot, m.Probe
+		b.run.EndedByThemselves = m.EndedByThemselves
 	case plan.EvidenceKept:
 		b.last = e.At
 		b.run.Artifacts = append(b.run.Artifacts, e.Paths...)

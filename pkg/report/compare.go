@@ -118,18 +118,34 @@ const RenewalCheck = "control-plane-renewed"
 
 // Harm is what went wrong apart from RenewalCheck where that only says what was asked for.
 func (w Row) Harm() []string {
-	return slices.DeleteFunc(w.Failures(), func(f string) bool {
-		return len(w.Variant.KeptRunning) > 0 && strings.HasPrefix(f, RenewalCheck)
+	return w.tally(func(r Run) []string {
+		return r.failures(func(c Check) bool { return c.Name == RenewalCheck && len(w.Variant.KeptRunning) > 0 })
+	})
+}
+
+// Ended says which components that were to live on ended by themselves, and began anew. Where it happened in some of the runs only, it says in how many.
+func (w Row) Ended() []string {
+	return w.tally(func(r Run) []string {
+		var out []string
+		for _, c := range r.EndedByThemselves {
+			out = append(out, c+" ended by itself")
+		}
+		return out
 	})
 }
 
 // Failures names what went wrong in the runs, in the order of the runs' steps and checks: each check that failed, each step that failed before there was
 // anything to check, and runs that could not be carried out. Where it happened in some of the runs only, it says in how many.
 func (w Row) Failures() []string {
+	return w.tally(func(r Run) []string { return r.failures(func(Check) bool { return false }) })
+}
+
+// tally names what is true of the runs, in the order in which it comes up and, where it is true of some only, with how many they are.
+func (w Row) tally(of func(Run) []string) []string {
 	var order []string
 	times := map[string]int{}
 	for _, r := range w.Runs {
-		for _, f := range r.failures() {
+		for _, f := range of(r) {
 			if times[f] == 0 {
 				order = append(order, f)
 			}
@@ -144,22 +160,28 @@ func (w Row) Failures() []string {
 	return order
 }
 
-func (r Run) failures() []string {
+// failures leaves out the checks that are excused.
+func (r Run) failures(excused func(Check) bool) []string {
 	var out []string
+	silent := false
 	for _, s := range r.Steps {
 		if s.Status == plan.StatusFailed && s.Phase != plan.Rollback {
 			out = append(out, "step "+s.Name)
 		}
 	}
 	for _, c := range r.Checks {
-		if c.Status == plan.StatusFailed {
+		switch {
+		case c.Status != plan.StatusFailed:
+		case excused(c):
+			silent = true
+		default:
 			out = append(out, c.Name)
 		}
 	}
 	if r.Rollback == plan.StatusFailed {
 		out = append(out, "the rollback")
 	}
-	if len(out) == 0 && r.Verdict != plan.VerdictPassed {
+	if len(out) == 0 && !silent && r.Verdict != plan.VerdictPassed {
 		out = append(out, r.Reason)
 	}
 	return out
@@ -227,7 +249,7 @@ func (s Span) Text(format func(seconds float64) string, unit string) string {
 // Notes say what has to be known to read the table.
 func (c Comparison) Notes() []string {
 	var notes []string
-	several, kept := false, false
+	several, kept, ended := false, false, false
 	var on, settle []string
 	add := func(list *[]string, s string) {
 		if !slices.Contains(*list, s) {
@@ -238,6 +260,7 @@ func (c Comparison) Notes() []string {
 		several = several || len(w.Runs) > 1
 		kept = kept || len(w.Variant.KeptRunning) > 0
 		for _, r := range w.Runs {
+			ended = ended || len(r.EndedByThemselves) > 0
 			if r.Cluster.Kubernetes != "" {
 				add(&on, r.Cluster.describe())
 			}
@@ -259,6 +282,9 @@ func (c Comparison) Notes() []string {
 	}
 	if kept {
 		notes = append(notes, "Where a component was kept running, "+RenewalCheck+" is false because of that: what matters is what fails besides it.")
+	}
+	if ended {
+		notes = append(notes, "A component that was left running and ended by itself began anew, without its memory: such a run says nothing about what comes of its living on.")
 	}
 	return notes
 }
@@ -282,7 +308,7 @@ const Nothing = "–"
 // Cells are the row's, in the order of Headings.
 func (w Row) Cells() []string {
 	failed := Nothing
-	if f := w.Failures(); len(f) > 0 {
+	if f := append(w.Failures(), w.Ended()...); len(f) > 0 {
 		failed = strings.Join(f, ", ")
 	}
 	return []string{w.Procedure, w.Bumped(), w.Renewed(), w.Verdict(), w.Reads().String(), w.Service().String(), failed}

@@ -157,3 +157,24 @@ func TestWriteComparisonDir(t *testing.T) {
 		t.Error("a file in the way was no error")
 	}
 }
+
+// TestEndedByItself: a row doesn't claim that something lived on which began anew.
+func TestEndedByItself(t *testing.T) {
+	kept := []string{"kube-scheduler"}
+	one, other := compared("kubelet-stop", 1000, kept, plan.VerdictPassed, ptr(5.0), ptr(5.0)), compared("kubelet-stop", 1000, kept, plan.VerdictPassed, ptr(5.0), ptr(5.0))
+	one.EndedByThemselves, other.EndedByThemselves = kept, []string{}
+	for want, runs := range map[string][]report.Run{
+		"kube-scheduler ended by itself":          {one, one},
+		"kube-scheduler ended by itself (1 of 2)": {one, other},
+		"–": {other, other},
+	} {
+		c := report.Compare(report.NewDocument(runs...))
+		cells := c.Rows[0].Cells()
+		if got := cells[len(cells)-1]; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if noted := strings.Contains(strings.Join(c.Notes(), "\n"), "ended by itself"); noted != (want != "–") {
+			t.Errorf("%s: the notes say so: %v", want, noted)
+		}
+	}
+}

@@ -46,6 +46,9 @@ type Run struct {
 	Loss     plan.Loss          `json:"loss"`
 	// Probe holds the answers behind Outage; null where nobody asked.
 	Probe *plan.Probe `json:"probe"`
+	// EndedByThemselves are those of Variant.KeptRunning that nobody ended and that began anew all the same, on one control plane at least; null where it isn't
+	// known. Such a run says nothing about what comes of their living on.
+	EndedByThemselves []string `json:"endedByThemselves"`
 	// Phases holds the phases that were reached, in order.
 	Phases []Phase `json:"phases"`
 	// Steps holds every step of the plan, in order, also those that were never reached, and then those that put the

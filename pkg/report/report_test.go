@@ -112,7 +112,8 @@ func passedRun() report.Run {
 				Outage: plan.Outage{
 					EtcdSeconds: ptr(2.9), ReadSeconds: ptr(5.4), WriteSeconds: ptr(5.5), WorkSeconds: ptr(5.6), ServiceSeconds: ptr(5.9),
 				},
-				Loss: plan.Loss{Seconds: ptr(0.25), Revisions: ptr(int64(3)), Objects: []plan.Object{}},
+				EndedByThemselves: []string{"kube-scheduler"},
+				Loss:              plan.Loss{Seconds: ptr(0.25), Revisions: ptr(int64(3)), Objects: []plan.Object{}},
 				Snapshot: &plan.SnapshotInfo{
 					Path: "/var/lib/drill/s.db", SHA256: "ab12", Bytes: 1 << 20, Revision: 812, Keys: 512, EtcdVersion: "3.7.0", TakenAt: at(4.4).UTC(),
 				},

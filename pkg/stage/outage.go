@@ -130,12 +130,17 @@ func (s *Stage) serviceAddress(ctx context.Context) (serviceAddress, error) {
 // Measure computes the numbers of the run.
 func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement, error) {
 	m := plan.Measurement{Snapshot: s.Subject.Snapshot}
+	var problems []error
+	if !marks.OutageBegan.IsZero() && s.ended != nil {
+		var err error
+		m.EndedByThemselves, err = s.ended(ctx)
+		problems = append(problems, err)
+	}
 	if s.probe == nil {
-		return m, nil
+		return m, errors.Join(problems...)
 	}
 	record := s.probe.Record(marks)
 	m.Probe = &record
-	var problems []error
 	if !marks.OutageBegan.IsZero() {
 		var err error
 		m.Outage, err = s.outage(ctx, marks.OutageBegan)

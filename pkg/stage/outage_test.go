@@ -1,6 +1,8 @@
 package stage
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +79,24 @@ func TestBump(t *testing.T) {
 		if v := s.opt.Variant(c.procedure); v.Own != c.own || v.BumpRevision != c.want {
 			t.Errorf("%s with a bump of %d: %+v, want its own way: %v", c.procedure.Name, c.want, v, c.own)
 		}
+	}
+}
+
+// TestMeasureAsksWhatLivedOn: once there was an outage, and only where something was to live on.
+func TestMeasureAsksWhatLivedOn(t *testing.T) {
+	var s Stage
+	s.cast([]controlplane.Member{{Name: "n", Etcd: textbookEtcd("n")}}, procedure.ManifestEdit(), "nginx:1", "/var/lib/drill/r")
+	outage := plan.Marks{OutageBegan: time.Unix(1, 0)}
+	if m, err := s.Measure(t.Context(), outage); err != nil || m.EndedByThemselves != nil {
+		t.Errorf("nothing to look at: %q, %v", m.EndedByThemselves, err)
+	}
+	trouble := errors.New("no answer")
+	s.Target.NoteKept(func(context.Context) ([]string, error) { return []string{"kubelet"}, trouble })
+	if m, err := s.Measure(t.Context(), plan.Marks{}); err != nil || m.EndedByThemselves != nil {
+		t.Errorf("without an outage: %q, %v", m.EndedByThemselves, err)
+	}
+	if m, err := s.Measure(t.Context(), outage); !errors.Is(err, trouble) || len(m.EndedByThemselves) != 1 {
+		t.Errorf("%q, %v", m.EndedByThemselves, err)
 	}
 }
 

@@ -54,6 +54,8 @@ type Stage struct {
 	service  serviceAddress
 	probe    *probe.Probe
 	before   before
+	// ended says, once the outage is about to begin, what of that which was to live on did not; nil where nothing was to. See procedure.Target.NoteKept.
+	ended func(ctx context.Context) ([]string, error)
 	// vacated says that nothing had the names that the run uses when it began: what has them now is the run's.
 	vacated bool
 }
@@ -185,6 +187,7 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		Restore:      s.restore,
 		Release:      s.release,
 		NoteLast:     s.noteLast,
+		NoteKept:     func(ended func(context.Context) ([]string, error)) { s.ended = ended },
 	}
 	s.Subject.NodeSnapshot = s.Target.NodeSnapshot
 }
