@@ -95,7 +95,7 @@ cluster, and then the checks looked at what came of it.
 		fmt.Fprintf(&b, "- **May I skip %s?** %s %s\n", s.name, s.answer(c), s.why)
 	}
 	b.WriteString("\n\"Nothing failed\" says that no check found anything in this measurement: it is no promise, and another workload may depend on what this one doesn't. " +
-		"Where a component is kept running, `" + report.RenewalCheck + "` is false by what was asked for, and is not counted in these answers.\n")
+		"Where a component is kept running, `" + report.RenewalCheck + "` is false by what was asked for, and is not counted in these answers where it found nothing else.\n")
 	b.WriteString("\n## The measurement\n\n")
 	table(&b, c)
 	return b.Bytes()

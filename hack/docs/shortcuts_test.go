@@ -27,7 +27,13 @@ func measured(name string, bump uint64, kept []string, reads float64, failed ...
 	}
 	for _, f := range failed {
 		r.Verdict = plan.VerdictFailed
-		r.Checks = append(r.Checks, report.Check{Name: f, Status: plan.StatusFailed})
+		check := report.Check{Name: f, Status: plan.StatusFailed}
+		if f == report.RenewalCheck {
+			for _, c := range kept {
+				check.Differences = append(check.Differences, plan.Difference{Subject: c + " on cp-a", Expected: "a start after 1", Seen: "0"})
+			}
+		}
+		r.Checks = append(r.Checks, check)
 	}
 	return r
 }

@@ -30,9 +30,22 @@ func compared(procedure string, bump uint64, kept []string, verdict plan.Verdict
 		if slices.Contains(failed, name) {
 			status = plan.StatusFailed
 		}
-		r.Checks = append(r.Checks, report.Check{Name: name, Status: status})
+		c := report.Check{Name: name, Status: status}
+		if name == report.RenewalCheck && status == plan.StatusFailed {
+			c.Differences = old(kept)
+		}
+		r.Checks = append(r.Checks, c)
 	}
 	return r
+}
+
+// old is what RenewalCheck says of components that live on.
+func old(components []string) []plan.Difference {
+	var out []plan.Difference
+	for _, c := range components {
+		out = append(out, plan.Difference{Subject: c + " on cp-a", Expected: "a start after 2026-11-23 06:07:08.000", Seen: "2026-11-23 06:00:00.000"})
+	}
+	return out
 }
 
 // compareDocument has two rounds of four variants, and one that could not be carried out.
@@ -74,6 +87,29 @@ func TestHarm(t *testing.T) {
 	renewed := compared("kubelet-stop", 1000, nil, plan.VerdictFailed, nil, nil, "control-plane-renewed")
 	if harm := report.Compare(report.NewDocument(renewed)).Rows[0].Harm(); len(harm) != 1 {
 		t.Errorf("nothing was to be kept, and it was: %q", harm)
+	}
+}
+
+// TestRenewalIsHarmUnlessAskedFor: that the check is false because of what was kept hides nothing else that it found.
+func TestRenewalIsHarmUnlessAskedFor(t *testing.T) {
+	kept := []string{"kube-scheduler", "kubelet"}
+	for name, c := range map[string]struct {
+		found []plan.Difference
+		harm  bool
+	}{
+		"what was kept":             {old(kept), false},
+		"a part of it":              {old(kept[1:]), false},
+		"another one too":           {append(old(kept), old([]string{"kube-apiserver"})...), true},
+		"etcd itself":               {old([]string{"etcd"}), true},
+		"etcd on other data":        {append(old(kept), plan.Difference{Subject: "etcd on cp-a", Expected: "to run on /new", Seen: "/old"}), true},
+		"a kept one that is gone":   {[]plan.Difference{{Subject: "kube-scheduler on cp-a", Expected: "1 running container", Seen: "0"}}, true},
+		"it could not be evaluated": {nil, true},
+	} {
+		r := compared("kubelet-stop", 1000, kept, plan.VerdictFailed, nil, nil, report.RenewalCheck)
+		r.Checks[len(r.Checks)-1].Differences = c.found
+		if harm := report.Compare(report.NewDocument(r)).Rows[0].Harm(); (len(harm) > 0) != c.harm {
+			t.Errorf("%s: %q", name, harm)
+		}
 	}
 }
 
