@@ -74,6 +74,13 @@ func differs(t *testing.T, f plan.Finding, err error, subject, expected, seen st
 	t.Errorf("%+v; want a difference of %q: expected %q, seen %q", f.Differences, subject, expected, seen)
 }
 
+// TestMembersAgreeGivesTheHashItsTime: a look that ends before etcd.HashKV gives up, after 2 minutes, would never see the hash of a large etcd.
+func TestMembersAgreeGivesTheHashItsTime(t *testing.T) {
+	if c := MembersAgree(&Subject{}); c.Timeout <= 2*time.Minute {
+		t.Errorf("%v", c.Timeout)
+	}
+}
+
 func TestMembersAgree(t *testing.T) {
 	ep, cli := realEtcd(t, "a")
 	put(t, cli, "/registry/x")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -20,6 +21,7 @@ func MembersAgree(s *Subject) plan.Check {
 		Name:    "members-agree",
 		Summary: "etcd has as many members as there are control planes, all started and voting, in one cluster with one leader, with equal HashKV and no alarm",
 		Phase:   plan.Prove,
+		Timeout: 3 * time.Minute, // etcd reads all it holds for its hash, for which etcd.HashKV gives it 2 minutes
 		Look:    func(ctx context.Context) (plan.Finding, error) { return membersAgree(ctx, s) },
 	}
 }
