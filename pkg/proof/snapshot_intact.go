@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -59,15 +60,22 @@ func snapshotIntact(ctx context.Context, s *Subject) (plan.Finding, error) {
 
 var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 
-// kubeSystem ends the key of the namespace, whatever prefix the API server was told to use (--etcd-prefix).
+// kubeSystem ends the key of the namespace, whatever prefix the API server was told to use (--etcd-prefix), which may have several parts. A custom resource with the plural
+// namespaces has such a key as well, so that the value decides.
 const kubeSystem = "/namespaces/kube-system"
 
-var (
-	// uid is that of an object as the API server stores it, which is in plain text in both of its formats.
-	uid = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
-	// errFound ends the reading of a snapshot.
-	errFound = errors.New("found")
-)
+// errFound ends the reading of a snapshot.
+var errFound = errors.New("found")
+
+// namespaceOf returns the Namespace that a value is; nil if it is anything else.
+func namespaceOf(value []byte) *corev1.Namespace {
+	o, _, err := scheme.Codecs.UniversalDeserializer().Decode(value, nil, nil)
+	if err != nil {
+		return nil
+	}
+	n, _ := o.(*corev1.Namespace)
+	return n
+}
 
 // foreign returns how the snapshot differs from one of this cluster, nil if it doesn't, and a line that says whose it is.
 func foreign(ctx context.Context, s *Subject) (*plan.Difference, string, error) {
@@ -75,10 +83,14 @@ func foreign(ctx context.Context, s *Subject) (*plan.Difference, string, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	var stored []byte
+	var stored *corev1.Namespace
+	encrypted := false
 	_, err = etcd.SnapshotKeys(ctx, s.Worker, s.Snapshot.Path, func(kv etcd.KeyValue) error {
-		if bytes.HasSuffix(kv.Key, []byte(kubeSystem)) {
-			stored = kv.Value
+		if !bytes.HasSuffix(kv.Key, []byte(kubeSystem)) {
+			return nil
+		}
+		encrypted = encrypted || bytes.HasPrefix(kv.Value, []byte("k8s:enc:"))
+		if stored = namespaceOf(kv.Value); stored != nil {
 			return errFound
 		}
 		return nil
@@ -88,15 +100,15 @@ func foreign(ctx context.Context, s *Subject) (*plan.Difference, string, error) 
 	}
 	want := string(live.GetUID())
 	d := &plan.Difference{Subject: "namespace kube-system in " + s.Snapshot.Path, Expected: "UID " + want + ", as in this cluster"}
-	switch got := uid.Find(stored); {
+	switch {
+	case stored == nil && encrypted:
+		return nil, "the snapshot's namespaces are encrypted, so that it can't be said whose they are", nil
 	case stored == nil:
 		d.Seen = "no such namespace"
-	case bytes.HasPrefix(stored, []byte("k8s:enc:")):
-		return nil, "the snapshot's namespaces are encrypted, so that it can't be said whose they are", nil
-	case got == nil:
+	case stored.UID == "":
 		d.Seen = "no UID"
-	case string(got) != want:
-		d.Seen = "UID " + string(got)
+	case string(stored.UID) != want:
+		d.Seen = "UID " + string(stored.UID)
 	default:
 		return nil, "namespace kube-system has UID " + want + ", as in this cluster", nil
 	}

@@ -12,6 +12,10 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -30,7 +34,21 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// realSnapshot is one of a real etcd server that holds a namespace kube-system.
+// namespaceStored is the namespace kube-system as the API server stores it.
+func namespaceStored(t *testing.T, uid string) string {
+	t.Helper()
+	raw, err := (&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: types.UID(uid)}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := (&runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, Raw: raw}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "k8s\x00" + string(whole)
+}
+
+// realSnapshot is one of a real etcd server that holds a namespace kube-system, and before it a custom resource whose key ends alike.
 func realSnapshot(t *testing.T, namespace string) plan.SnapshotInfo {
 	t.Helper()
 	cfg := embed.NewConfig()
@@ -49,7 +67,10 @@ func realSnapshot(t *testing.T, namespace string) plan.SnapshotInfo {
 	}
 	cli := v3client.New(server.Server)
 	defer cli.Close()
-	for key, value := range map[string]string{"/other/prefix/namespaces/kube-system": namespace, "/other/prefix/pods/x": "x"} {
+	for key, value := range map[string]string{
+		"/other/prefix/example.com/namespaces/kube-system": `{"apiVersion":"example.com/v1","kind":"Namespace","metadata":{"name":"kube-system","uid":"cccccccc-4b5a-6978-8796-a5b4c3d2e1f0"}}`,
+		"/other/prefix/namespaces/kube-system":             namespace, "/other/prefix/pods/x": "x",
+	} {
 		if _, err := cli.Put(t.Context(), key, value); err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +89,7 @@ func TestSnapshotIntact(t *testing.T) {
 	}
 	worker := etcd.Worker{Command: []string{"env", workerEnv + "=1", self}}
 	const ours, theirs = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "ffffffff-4b5a-6978-8796-a5b4c3d2e1f0"
-	sound := realSnapshot(t, "k8s\x00\n$"+ours+"\x12")
+	sound := realSnapshot(t, namespaceStored(t, ours))
 	api := serve(t, "cp-a", &apiServer{objects: map[string][]object{"namespaces": {
 		{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": "kube-system", "uid": ours}},
 	}}})
@@ -123,9 +144,11 @@ func TestSnapshotIntact(t *testing.T) {
 		namespace string
 		seen      string // empty where it passes
 	}{
-		"another cluster's": {"k8s\x00\n$" + theirs + "\x12", "UID " + theirs},
-		"of no cluster":     {"k8s\x00", "no UID"},
+		"another cluster's": {namespaceStored(t, theirs), "UID " + theirs},
+		"as JSON":           {`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"kube-system","uid":"` + theirs + `"}}`, "UID " + theirs},
+		"of no cluster":     {namespaceStored(t, ""), "no UID"},
 		"without a cluster": {"", "no such namespace"},
+		"of another kind":   {storedAs("v1", "ConfigMap", "kube-system", ours, ""), "no such namespace"},
 		"encrypted":         {"k8s:enc:aescbc:v1:key1:" + theirs, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
