@@ -59,8 +59,7 @@ func TestShortcutsText(t *testing.T) {
 	text := string(shortcutsText(measurement()))
 	for _, want := range []string{
 		"- **May I skip raising the revision?** No: with `kubelet-stop` these failed: `revision-forward`. Clients remember",
-		"- **May I skip restarting kube-apiserver?** It gains nothing: with `manifest-move` nothing failed (reads were away 10.0 times as long as with nothing left out), " +
-			"and what was to live on was restarted all the same. It serves",
+		"- **May I skip restarting kube-apiserver?** It gains nothing: with `manifest-move` nothing failed (reads were away 10.0 times as long as with nothing left out). It serves",
 		"- **May I skip restarting kube-controller-manager?** No: with `kubelet-stop` these failed: `objects-restored`. It acts",
 		"- **May I skip restarting kube-scheduler?** As far as was seen, yes: with `kubelet-stop` nothing failed. It remembers",
 		"- **May I skip restarting kubelet?** It depends: with `kubelet-stop` nothing failed (reads were away 8.0 times as long as with nothing left out); " +

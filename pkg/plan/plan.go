@@ -288,11 +288,11 @@ type Loss struct {
 	// UntilOutageSeconds is the same up to the moment when the control plane was taken down. What was written between the break and that
 	// moment is lost as well.
 	UntilOutageSeconds *float64 `json:"untilOutageSeconds"`
-	// Revisions that etcd had beyond the snapshot's just before the outage.
+	// Revisions that etcd had beyond the snapshot's when it ended.
 	Revisions *int64 `json:"revisions"`
 	// Objects were made after the snapshot, and are gone.
 	Objects []Object `json:"objects"`
-	// Reverted were changed after the snapshot, and are again as they were in it.
+	// Reverted were changed after the snapshot, and the change is gone.
 	Reverted []Object `json:"reverted"`
 	// Revived were deleted after the snapshot, and are back.
 	Revived []Object `json:"revived"`
