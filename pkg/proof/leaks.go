@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,22 +27,22 @@ var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 // secretsPage is how many Secrets are asked for at once: each may be 1 MiB large.
 const secretsPage = 100
 
-// LeakScanner returns a scanner for what the API server's Secrets hold. They are read through the API, which decrypts what is encrypted at rest.
-func LeakScanner(ctx context.Context, s Server) (*Leaks, error) {
-	l := NewLeaks()
+// Learn adds what the API server's Secrets hold to what is looked for. They are read through the API, which decrypts what is encrypted at rest. What was read
+// before an error is added too.
+func (l *Leaks) Learn(ctx context.Context, s Server) error {
 	o := metav1.ListOptions{Limit: secretsPage}
 	for {
 		page, next, err := listPage(ctx, s, secrets, o)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		found, err := typed[corev1.Secret](page)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		l.Add(found...)
 		if next == "" {
-			return l, nil
+			return nil
 		}
 		o.Continue = next
 	}
@@ -56,13 +58,15 @@ func listPage(ctx context.Context, s Server, r schema.GroupVersionResource, o me
 	return l.Items, l.GetContinue(), nil
 }
 
-// Leaks finds private keys, bearer tokens, and the values of Secrets in texts. It never gives away a value. Methods may be called concurrently,
-// but for Add.
+// Leaks finds private keys, bearer tokens, and the values of Secrets in texts. It never gives away a value. Methods may be called concurrently.
 //
 // A private key is one in PEM, as it is or in base64; a bearer token is a signed JSON Web Token. The value of a Secret is looked for as
 // it is, as a JSON string, and in base64 at each of the three ways in which it can lie in what is encoded; all of it or, of a long one, its beginning.
 // As it is, it must stand by itself, not within a longer word. Values that are names of things are not looked for: logs are full of them.
 type Leaks struct {
+	mu sync.RWMutex
+	// known holds hashes of the Secrets' keys and values that were added, so that one which is added again is the same.
+	known map[[sha256.Size]byte]bool
 	// first marks, by a hash of their first bytes, where forms may begin: most places of a text need no more than one look at it.
 	first [1 << 16 / 64]uint64
 	// byStart holds the forms by their first bytes.
@@ -150,23 +154,32 @@ func changes(run []byte) int {
 }
 
 // NewLeaks returns a scanner that knows no Secret, and finds private keys and tokens all the same.
-func NewLeaks() *Leaks { return &Leaks{byStart: map[uint64][]form{}} }
+func NewLeaks() *Leaks {
+	return &Leaks{known: map[[sha256.Size]byte]bool{}, byStart: map[uint64][]form{}}
+}
 
-// Add lets the values of Secrets be looked for.
+// Add lets the values of Secrets be looked for, besides those that were added before.
 func (l *Leaks) Add(secrets ...corev1.Secret) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, s := range secrets {
 		for _, key := range slices.Sorted(maps.Keys(s.Data)) {
 			if notSecret(s.Type, key) {
 				continue
 			}
-			v := bytes.TrimSpace(s.Data[key])                   // a file's last line break is seldom written with the rest
+			v := bytes.TrimSpace(s.Data[key]) // a file's last line break is seldom written with the rest
+			what := fmt.Sprintf("Secret %s/%s, key %s", s.Namespace, s.Name, key)
+			id := sha256.Sum256(fmt.Appendf(nil, "%q %s", what, v))
+			if l.known[id] {
+				continue
+			}
+			l.known[id] = true
 			random := s.Type == corev1.SecretTypeBootstrapToken // what isn't public in it was made at random (notSecret)
 			if len(v) < leastValue || distinct(v) < leastDistinct || !random && isName(v) {
 				l.Short++
 				continue
 			}
 			l.Searched++
-			what := fmt.Sprintf("Secret %s/%s, key %s", s.Namespace, s.Name, key)
 			for _, f := range forms(v) {
 				f.what = what
 				l.add(f)
@@ -256,6 +269,8 @@ func (l *Leaks) Find(text []byte) []Leak {
 }
 
 func (l *Leaks) values(text []byte) []Leak {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	var out []Leak
 	if len(l.byStart) == 0 {
 		return nil

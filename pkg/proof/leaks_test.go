@@ -252,8 +252,8 @@ func BenchmarkLeaks(b *testing.B) {
 	}
 }
 
-// TestLeakScanner: all pages are read, and one that can't be is an error.
-func TestLeakScanner(t *testing.T) {
+// TestLearn: all pages are read, and one that can't be is an error.
+func TestLearn(t *testing.T) {
 	page := func(next string, items ...object) object {
 		o := listOf(items...)
 		o["kind"], o["metadata"] = "SecretList", object{"continue": next}
@@ -275,15 +275,18 @@ func TestLeakScanner(t *testing.T) {
 		}
 		return true
 	}})
-	l, err := LeakScanner(t.Context(), server)
-	if err != nil {
+	l := NewLeaks()
+	if err := l.Learn(t.Context(), server); err != nil {
 		t.Fatal(err)
 	}
 	if got := string(l.Mask([]byte("first value, second value"))); got != "[masked: Secret default/a, key k], [masked: Secret default/b, key k]" {
 		t.Errorf("%s", got)
 	}
+	if err := l.Learn(t.Context(), server); err != nil || l.Searched != 2 {
+		t.Errorf("what is learnt again is looked for %d times, %v", l.Searched, err)
+	}
 	refused = true
-	if _, err := LeakScanner(t.Context(), server); err == nil || !strings.Contains(err.Error(), "LIST secrets") {
+	if err := NewLeaks().Learn(t.Context(), server); err == nil || !strings.Contains(err.Error(), "LIST secrets") {
 		t.Errorf("%v", err)
 	}
 }

@@ -196,6 +196,8 @@ type exhibit struct {
 	text  []byte
 	// marks, of a log, are the times of its entries by where they begin in text; nil means that lines are counted.
 	marks []mark
+	// cut says what part of it was read, if not all that the run has to do with.
+	cut string
 }
 
 type mark struct {
@@ -212,8 +214,11 @@ const (
 
 // leaks searches what the run has written and reported, and what the control plane has logged since it began.
 func leaks(ctx context.Context, s *Subject) (told []plan.Difference, searched []string, err error) {
-	scanner, err := LeakScanner(ctx, s.Servers[0])
-	if err != nil {
+	scanner := s.Leaks // what is no longer a Secret's value was one when it was written down
+	if scanner == nil {
+		scanner = NewLeaks()
+	}
+	if err := scanner.Learn(ctx, s.Servers[0]); err != nil {
 		return nil, nil, err
 	}
 	transcript, err := s.Transcript()
@@ -235,7 +240,11 @@ func leaks(ctx context.Context, s *Subject) (told []plan.Difference, searched []
 	}
 	searched = append(searched, fmt.Sprintf("looked for %d values of Secrets, and not for %d that are too short, too plain or names, and can't be told from other text", scanner.Searched, scanner.Short))
 	for _, e := range exhibits {
-		searched = append(searched, fmt.Sprintf("searched %s, %d bytes", e.place, len(e.text)))
+		line := fmt.Sprintf("searched %s, %d bytes", e.place, len(e.text))
+		if e.cut != "" {
+			line += ", " + e.cut
+		}
+		searched = append(searched, line)
 		told = append(told, e.told(scanner)...)
 	}
 	return told, searched, nil
@@ -294,7 +303,11 @@ func written(s *Subject) ([]exhibit, error) {
 		}
 		defer f.Close()
 		text, err := io.ReadAll(io.LimitReader(f, mostOfFile))
-		out = append(out, exhibit{place: path, text: text})
+		e := exhibit{place: path, text: text}
+		if len(text) == mostOfFile {
+			e.cut = "which is its beginning alone: what is behind is not known to be safe"
+		}
+		out = append(out, e)
 		return err
 	})
 	if err != nil {
@@ -350,7 +363,15 @@ func logsOf(ctx context.Context, n cluster.Node, began time.Time) ([]exhibit, er
 		if err != nil {
 			return fmt.Errorf("journal of kubelet: %w", err)
 		}
-		out[len(all)] = entries("journal of kubelet on "+n.Name(), raw, since, journalEntry)
+		e := entries("journal of kubelet on "+n.Name(), raw, since, journalEntry)
+		if !slices.ContainsFunc(e.marks, func(m mark) bool { return !m.at.IsZero() }) { // journalctl says "-- No entries --"
+			return fmt.Errorf("the journal of kubelet on node %s has no entry since the run began, though kubelet was restarted: what it logged can't be searched; "+
+				"see `journalctl --unit kubelet` there, and whether the journal is kept", n.Name())
+		}
+		if bytes.Count(raw, []byte("\n")) >= mostLines {
+			e.cut = fmt.Sprintf("of its last %d lines alone: what is before is not known to be safe", mostLines)
+		}
+		out[len(all)] = e
 		return nil
 	})
 	for i, c := range all {
@@ -363,7 +384,11 @@ func logsOf(ctx context.Context, n cluster.Node, began time.Time) ([]exhibit, er
 			if err != nil {
 				return fmt.Errorf("log of %s: %w", c.Name, err)
 			}
-			out[i] = entries(fmt.Sprintf("log of %s on %s, %s", c.Name, n.Name(), c.LogPath), raw, since, criEntry)
+			e := entries(fmt.Sprintf("log of %s on %s, %s", c.Name, n.Name(), c.LogPath), raw, since, criEntry)
+			if len(raw) >= mostOfLog && !older(raw, since, criEntry) {
+				e.cut = fmt.Sprintf("of the last %d bytes of the file alone: what is before is not known to be safe", mostOfLog)
+			}
+			out[i] = e
 			return nil
 		})
 	}
@@ -410,6 +435,16 @@ func entries(place string, raw []byte, since time.Time, entry func(line []byte) 
 		e.text = append(e.text, text...)
 	}
 	return e
+}
+
+// older says whether the first entry of a log is from before since, so that all from then on is there.
+func older(raw []byte, since time.Time, entry func(line []byte) (at time.Time, text []byte, ok bool)) bool {
+	for line := range bytes.Lines(raw) {
+		if at, _, ok := entry(line); ok {
+			return at.Before(since)
+		}
+	}
+	return false
 }
 
 // criEntry reads a line as container runtimes write it, TIME STREAM TAG TEXT, where tag P says that the line goes on with the next

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -196,6 +197,14 @@ func TestSecretsSafe(t *testing.T) {
 				m.logs[""] = journalLine(long, password) + m.logs[""]
 			},
 		},
+		"a value that a Secret held before the break": {
+			change: func(_ *testing.T, s *Subject, m *machine) {
+				s.Leaks = NewLeaks()
+				s.Leaks.Add(secret("gone", corev1.SecretTypeOpaque, map[string]string{"key": "Wh4t-it-was"}))
+				m.logs[""] += journalLine(m.now, "Wh4t-it-was")
+			},
+			subject: "journal of kubelet on cp-a", expected: "nothing secret", seen: "Secret default/gone, key key", final: true,
+		},
 		"nobody knows when the run began": {
 			change: func(_ *testing.T, s *Subject, m *machine) {
 				s.Transcript = func() ([]byte, error) { return []byte(`{"runs":[]}`), nil }
@@ -251,14 +260,39 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestCut: what wasn't read is told of, unless it is from before the run.
+func TestCut(t *testing.T) {
+	s, m := safeRun(t)
+	fill := func(at time.Time) string { return criLine(at, "F", strings.Repeat("x", mostOfLog)) }
+	m.logs[apiLog("etcd")] = fill(m.now)
+	m.logs[apiLog("kube-scheduler")] = criLine(m.now.Add(-time.Hour), "F", "before") + fill(m.now)
+	m.logs[""] = strings.Repeat(journalLine(m.now, "x"), mostLines)
+	write(t, filepath.Join(s.RunDir, "large"), make([]byte, mostOfFile+1), 0o600)
+	f, err := secretsSafe(t.Context(), s)
+	if err != nil || f.Status != plan.StatusPassed {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	for place, cut := range map[string]bool{"log of etcd": true, "log of kube-scheduler": false, "log of kube-apiserver": false, "journal of kubelet": true, "/large,": true, "journal.json": false} {
+		if holds(f.Evidence, place, "not known to be safe") != cut || !holds(f.Evidence, "searched", place) {
+			t.Errorf("%s: cut %v; %q", place, !cut, f.Evidence)
+		}
+	}
+}
+
 func TestSecretsThatCannotBeLookedFor(t *testing.T) {
 	for name, change := range map[string]func(s *Subject, m *machine){
-		"the report":              func(s *Subject, _ *machine) { s.Transcript = func() ([]byte, error) { return nil, errLost } },
-		"the run's folder":        func(s *Subject, _ *machine) { s.RunDir = "/nowhere/r" },
-		"a node":                  func(_ *Subject, m *machine) { m.broken = errLost },
-		"a mode":                  func(_ *Subject, m *machine) { m.modes["/var/lib/drill/r"] = "rwx 0" },
-		"a node's clock":          func(_ *Subject, m *machine) { m.now = time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"a running one's log":     func(_ *Subject, m *machine) { delete(m.logs, apiLog("etcd")) },
+		"the report":          func(s *Subject, _ *machine) { s.Transcript = func() ([]byte, error) { return nil, errLost } },
+		"the run's folder":    func(s *Subject, _ *machine) { s.RunDir = "/nowhere/r" },
+		"a node":              func(_ *Subject, m *machine) { m.broken = errLost },
+		"a mode":              func(_ *Subject, m *machine) { m.modes["/var/lib/drill/r"] = "rwx 0" },
+		"a node's clock":      func(_ *Subject, m *machine) { m.now = time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"a running one's log": func(_ *Subject, m *machine) { delete(m.logs, apiLog("etcd")) },
+		"a journal without an entry": func(s *Subject, m *machine) {
+			m.logs[""] = "-- No entries --\n"
+			s.Transcript = func() ([]byte, error) { return []byte(`{"runs":[]}`), nil }
+		},
+		"an empty journal":        func(_ *Subject, m *machine) { m.logs[""] = "" },
+		"a journal from before":   func(_ *Subject, m *machine) { m.logs[""] = journalLine(m.now.Add(-time.Hour), "x") },
 		"a component without one": func(_ *Subject, m *machine) { m.containers = m.containers[1:] },
 	} {
 		s, m := safeRun(t)

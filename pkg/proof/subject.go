@@ -38,6 +38,8 @@ type Subject struct {
 	RunDir, NodeDir string
 	// Transcript returns what the run has reported so far, as it will be written.
 	Transcript func() ([]byte, error)
+	// Leaks knows what Secrets held before the break, so that it is found afterwards though no API server tells it any more; nil until that was noted.
+	Leaks *Leaks
 	// Revisions follows etcd's revision from before the break on.
 	Revisions *Revisions
 	// Watchers are informers that were opened before the break; nil until then.

@@ -15,15 +15,20 @@ import (
 // Evidence collects, from every node, what explains a failure: the container runtime's view, kubelet's journal and, on control planes,
 // the manifests and the logs of the four components. It goes on where something can't be had.
 //
-// People hand such files on. So private keys, bearer tokens and the values of Secrets are masked, the last as far as an API server can still be asked for
-// them, and only their owner can read the files.
+// People hand such files on. So private keys, bearer tokens and the values of Secrets are masked, the last as far as they were known before the break or
+// an API server can still be asked for them, and only their owner can read the files.
 func (s *Stage) Evidence(ctx context.Context, dir string) ([]string, error) {
 	var paths []string
 	var problems []error
-	leaks, err := s.leakScanner(ctx)
-	if err != nil {
-		problems = append(problems, fmt.Errorf("no API server tells what the Secrets hold, so that only keys and tokens are masked in the evidence: %w", err))
+	known := s.Subject.Leaks != nil
+	if err := s.knowSecrets(ctx); err != nil {
+		what := "only keys and tokens are"
+		if known {
+			what = "only keys, tokens and what the Secrets held before the break are"
+		}
+		problems = append(problems, fmt.Errorf("no API server tells what the Secrets hold, so that %s masked in the evidence: %w", what, err))
 	}
+	leaks := s.Subject.Leaks
 	for _, n := range s.Subject.Cluster.Nodes() {
 		folder := filepath.Join(dir, n.Name())
 		if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -51,18 +56,24 @@ func masked(err error, leaks *proof.Leaks) error {
 	return err
 }
 
-// leakScanner asks the API servers for the Secrets, one after the other, until one answers. Without any answer it returns one that knows no Secret, besides the
-// error.
-func (s *Stage) leakScanner(ctx context.Context) (*proof.Leaks, error) {
+// knowSecrets adds what the Secrets hold now to Subject.Leaks, as the first API server tells it that answers. It is called before the break as well, since
+// afterwards there may be none that answers, and the Secrets may hold something else. They are kept in memory alone.
+func (s *Stage) knowSecrets(ctx context.Context) error {
+	if s.Subject.Leaks == nil {
+		s.Subject.Leaks = proof.NewLeaks()
+	}
 	var problems []error
 	for _, server := range s.Subject.Servers {
-		leaks, err := proof.LeakScanner(ctx, server)
+		err := s.Subject.Leaks.Learn(ctx, server)
 		if err == nil {
-			return leaks, nil
+			return nil
 		}
 		problems = append(problems, err)
 	}
-	return proof.NewLeaks(), errors.Join(problems...)
+	if len(problems) == 0 {
+		return errors.New("no API server is known")
+	}
+	return errors.Join(problems...)
 }
 
 // exhibits returns the files of one node by name.

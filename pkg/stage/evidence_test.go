@@ -75,24 +75,44 @@ func TestEvidence(t *testing.T) {
 		fmt.Fprintf(w, `{"kind":"SecretList","apiVersion":"v1","metadata":{},"items":[{"kind":"Secret","apiVersion":"v1","metadata":{"namespace":"default","name":"db"},"data":{"password":%q}}]}`,
 			base64.StdEncoding.EncodeToString([]byte(password)))
 	}
+	none := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"kind":"SecretList","apiVersion":"v1","metadata":{},"items":[]}`)
+	}
 	for name, c := range map[string]struct {
 		servers []http.HandlerFunc
+		before  []http.HandlerFunc // those that were asked before the break
 		masked  []string
 		problem string
 	}{
-		"the Secrets are known":            {[]http.HandlerFunc{up}, []string{"[masked: Secret default/db, key password]", `[masked: a bearer token of "system"]`}, ""},
-		"the second API server knows them": {[]http.HandlerFunc{down, up}, []string{"[masked: Secret default/db, key password]", `[masked: a bearer token of "system"]`}, ""},
-		"no API server answers":            {[]http.HandlerFunc{down}, []string{`[masked: a bearer token of "system"]`}, "only keys and tokens are masked"},
+		"the Secrets are known":            {[]http.HandlerFunc{up}, nil, []string{"[masked: Secret default/db, key password]", `[masked: a bearer token of "system"]`}, ""},
+		"the second API server knows them": {[]http.HandlerFunc{down, up}, nil, []string{"[masked: Secret default/db, key password]", `[masked: a bearer token of "system"]`}, ""},
+		"no API server answers":            {[]http.HandlerFunc{down}, nil, []string{`[masked: a bearer token of "system"]`}, "only keys and tokens are masked"},
+		"they were known before the break": {
+			[]http.HandlerFunc{down}, []http.HandlerFunc{down, up}, []string{"[masked: Secret default/db, key password]"}, "only keys, tokens and what the Secrets held before",
+		},
+		"one was added since": {
+			[]http.HandlerFunc{up}, []http.HandlerFunc{none}, []string{"[masked: Secret default/db, key password]"}, "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Stage{Subject: proof.Subject{Cluster: one{talkative{}}}}
+			for _, h := range c.before {
+				s.Subject.Servers = append(s.Subject.Servers, apiServer(t, h))
+			}
+			if len(c.before) > 0 {
+				if err := s.knowSecrets(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Subject.Servers = nil
 			for _, h := range c.servers {
 				s.Subject.Servers = append(s.Subject.Servers, apiServer(t, h))
 			}
 			dir := filepath.Join(t.TempDir(), "evidence")
 			paths, err := s.Evidence(t.Context(), dir)
 			// That one thing can't be had keeps nothing else from being kept.
-			if err == nil || !strings.Contains(err.Error(), "the runtime is gone") || strings.Contains(err.Error(), "only keys") != (c.problem != "") || strings.Contains(err.Error(), token) || len(paths) != 10 {
+			if err == nil || !strings.Contains(err.Error(), "the runtime is gone") || !strings.Contains(err.Error(), c.problem) || strings.Contains(err.Error(), "only keys") != (c.problem != "") || strings.Contains(err.Error(), token) || len(paths) != 10 {
 				t.Errorf("%d files, %v", len(paths), err)
 			}
 			for _, path := range append(paths, dir, filepath.Join(dir, "cp-a")) {
@@ -118,7 +138,7 @@ func TestEvidence(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := string(log) + string(manifest)
-			if strings.Contains(text, token) || c.problem == "" && (strings.Contains(text, password) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(password)))) {
+			if strings.Contains(text, token) || (c.problem == "" || c.before != nil) && (strings.Contains(text, password) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(password)))) {
 				t.Errorf("not masked: %s", text)
 			}
 		})
