@@ -1,14 +1,19 @@
 package proof
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -39,51 +44,87 @@ func nodeHeartbeat(ctx context.Context, s *Subject) (plan.Finding, error) {
 			return plan.Failed("it is not known what the clock of node "+n.Name()+" said before the outage", "the step that notes it was not carried out").ForGood(), nil
 		}
 	}
-	known, err := byName[corev1.Node](ctx, s.Servers[0], nodes, "")
-	if err != nil {
-		return plan.Finding{}, err
-	}
-	renewed, err := byName[coordinationv1.Lease](ctx, s.Servers[0], leases, corev1.NamespaceNodeLease)
-	if err != nil {
-		return plan.Finding{}, err
-	}
-	var wrong []plan.Difference
-	var right []string
-	for _, n := range s.Cluster.Nodes() {
-		node, exists := known[n.Name()]
-		delete(known, n.Name())
-		d := append(notReady(n.Name(), node, exists), notRenewed(n.Name(), renewed[n.Name()], s.Before.Clocks[n.Name()])...)
-		if wrong = append(wrong, d...); len(d) == 0 {
-			right = append(right, fmt.Sprintf("node %s is Ready and renewed its Lease at %s, after %s", n.Name(), moment(renewed[n.Name()].Spec.RenewTime.Time), moment(s.Before.Clocks[n.Name()])))
+	told := map[plan.Difference][]string{} // API servers by what they say
+	right := map[string]string{}
+	for _, server := range s.Servers {
+		wrong, good, err := heartbeatsOf(ctx, s, server)
+		if err != nil {
+			return plan.Finding{}, err
+		}
+		for _, d := range wrong {
+			told[d] = append(told[d], server.Node)
+		}
+		for node, line := range good {
+			right[node] = line
 		}
 	}
-	for name, node := range known {
-		wrong = append(wrong, plan.Difference{Subject: "node " + name, Expected: "no such Node: the cluster has none of that name", Seen: fmt.Sprintf("Node object, Ready %s", readiness(node))})
+	var wrong []plan.Difference
+	for d, servers := range told {
+		if len(servers) < len(s.Servers) {
+			d.Seen += ", says the API server on " + strings.Join(servers, " and ")
+		}
+		wrong = append(wrong, d)
 	}
 	if len(wrong) > 0 {
-		bySubject(wrong)
+		slices.SortFunc(wrong, func(a, b plan.Difference) int { return cmp.Compare(a.String(), b.String()) })
 		return plan.Differs(fmt.Sprintf("%d things that nodes say are not so, or from before the outage", len(wrong)),
 			"a node whose Lease stays as it was has no kubelet that reaches the API server: look at `journalctl --unit kubelet` on it, for expired or foreign credentials above all; "+
-				"a Node that shouldn't be there was removed after the snapshot: `kubectl delete node`", wrong, right...), nil
+				"a Node that shouldn't be there was removed after the snapshot: `kubectl delete node`; where API servers disagree, restart the one that says what the others don't",
+			wrong, slices.Sorted(maps.Values(right))...), nil
 	}
-	return plan.Passed(fmt.Sprintf("%d of %d nodes renewed their Leases after the outage began", len(right), len(right)), right...), nil
+	return plan.Passed(fmt.Sprintf("%d of %d nodes renewed their Leases after the outage began", len(right), len(right)), slices.Sorted(maps.Values(right))...), nil
 }
 
-// byName lists the objects of a resource in a namespace, all where that is empty, as the type that they are of.
-func byName[T any](ctx context.Context, s Server, r schema.GroupVersionResource, namespace string) (map[string]T, error) {
-	items, err := list(ctx, s, r, namespace, metav1.ListOptions{})
+// heartbeatsOf holds what one API server says of the nodes against them. Each Node and Lease is read by its name: a GET is answered from etcd, a LIST may come
+// from the watch cache, in which an API server that was not restarted keeps what there was before the restore
+// (https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list). Only what else there is must be listed.
+func heartbeatsOf(ctx context.Context, s *Subject, server Server) (wrong []plan.Difference, right map[string]string, err error) {
+	listed, err := list(ctx, server, nodes, "", metav1.ListOptions{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	objects, err := typed[T](items)
+	known, err := typed[corev1.Node](listed)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := map[string]T{}
-	for i, u := range items {
-		out[u.GetName()] = objects[i]
+	right = map[string]string{}
+	for _, n := range s.Cluster.Nodes() {
+		known = slices.DeleteFunc(known, func(o corev1.Node) bool { return o.Name == n.Name() })
+		node, exists, err := readByName[corev1.Node](ctx, server, Object{Resource: nodes, Name: n.Name()})
+		if err != nil {
+			return nil, nil, err
+		}
+		lease, _, err := readByName[coordinationv1.Lease](ctx, server, Object{Resource: leases, Namespace: corev1.NamespaceNodeLease, Name: n.Name()})
+		if err != nil {
+			return nil, nil, err
+		}
+		d := append(notReady(n.Name(), node, exists), notRenewed(n.Name(), lease, s.Before.Clocks[n.Name()])...)
+		if wrong = append(wrong, d...); len(d) == 0 {
+			right[n.Name()] = fmt.Sprintf("node %s is Ready and renewed its Lease at %s, after %s", n.Name(), moment(lease.Spec.RenewTime.Time), moment(s.Before.Clocks[n.Name()]))
+		}
 	}
-	return out, nil
+	for _, node := range known {
+		wrong = append(wrong, plan.Difference{
+			Subject: "node " + node.Name, Expected: "no such Node: the cluster has none of that name", Seen: fmt.Sprintf("Node object, Ready %s", readiness(node)),
+		})
+	}
+	return wrong, right, nil
+}
+
+// readByName reads an object as the type that it is of; the zero value if there is none.
+func readByName[T any](ctx context.Context, s Server, o Object) (object T, exists bool, err error) {
+	u, err := get(ctx, s, o)
+	if apierrors.IsNotFound(err) {
+		return object, false, nil
+	}
+	if err != nil {
+		return object, false, err
+	}
+	objects, err := typed[T]([]unstructured.Unstructured{*u})
+	if err != nil {
+		return object, false, err
+	}
+	return objects[0], true, nil
 }
 
 func notReady(name string, node corev1.Node, exists bool) []plan.Difference {

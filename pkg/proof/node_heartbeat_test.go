@@ -94,7 +94,34 @@ func TestNodeHeartbeat(t *testing.T) {
 			}
 		})
 	}
-	s := &Subject{Cluster: machines{{name: "cp-a"}, {name: "cp-b"}}, Before: Before{Clocks: map[string]time.Time{"cp-a": outage["cp-a"]}}}
+	cluster := machines{{name: "cp-a"}, {name: "cp-b"}}
+	stale := nodes(lease("cp-a", "cp-a", "2026-11-23T07:59:00.000000Z"), beating[1])
+	current := &apiServer{objects: map[string][]object{"nodes": good, "leases": beating}}
+	for name, c := range map[string]struct {
+		second *apiServer
+		seen   string
+	}{
+		// LISTs come from the watch cache, as it was before the outage; GETs from etcd.
+		"a LIST of what was before": {&apiServer{objects: map[string][]object{"nodes": good, "leases": stale}, lie: func(w http.ResponseWriter, _ *http.Request, c call) bool {
+			if c.resource == "leases" && c.verb == "LIST" {
+				reply(w, http.StatusOK, listOf(beating...))
+				return true
+			}
+			return false
+		}}, "renewed at 2026-11-23 07:59:00.000, says the API server on cp-b"},
+		"another API server lies": {&apiServer{objects: map[string][]object{"nodes": good, "leases": stale}}, "renewed at 2026-11-23 07:59:00.000, says the API server on cp-b"},
+	} {
+		s := &Subject{Cluster: cluster, Servers: []Server{serve(t, "cp-a", current), serve(t, "cp-b", c.second)}, Before: Before{Clocks: outage}}
+		f, err := nodeHeartbeat(t.Context(), s)
+		if differs(t, f, err, "Lease kube-node-lease/cp-a", "renewed after", c.seen); len(f.Differences) != 1 {
+			t.Errorf("%s: %v", name, f.Differences)
+		}
+	}
+	s := &Subject{Cluster: cluster, Servers: []Server{serve(t, "cp-a", &apiServer{objects: map[string][]object{"nodes": good, "leases": stale}}), serve(t, "cp-b", &apiServer{objects: map[string][]object{"nodes": good, "leases": stale}})}, Before: Before{Clocks: outage}}
+	if f, err := nodeHeartbeat(t.Context(), s); err != nil || len(f.Differences) != 1 || strings.Contains(f.Differences[0].Seen, "API server") {
+		t.Errorf("what all API servers say is told once: %+v, %v", f, err)
+	}
+	s = &Subject{Cluster: machines{{name: "cp-a"}, {name: "cp-b"}}, Before: Before{Clocks: map[string]time.Time{"cp-a": outage["cp-a"]}}}
 	if f, err := nodeHeartbeat(t.Context(), s); err != nil || f.Status != plan.StatusFailed || !f.Final || !strings.Contains(f.Detail, "the clock of node cp-b") {
 		t.Errorf("no clock: %+v, %v", f, err)
 	}
