@@ -46,8 +46,8 @@ took. With --shortcuts each procedure is also run in every way in which somethin
 revision, and with one component after the other kept running. That is ` + fmt.Sprint(len(procedure.Shortcuts(procedure.All()))) + ` runs of a minute and more each.
 
 All runs are on one cluster, which is made for them and deleted afterwards, or on the one that --cluster names. Where a
-recovery is not proven, the old state is put back before the next run. If that fails, or if a run can't be carried out, the
-next run gets a new cluster; with --cluster the comparison ends.
+recovery is not proven, the old state is put back before the next run. If that fails, if what a run made can't be removed, or
+if a run can't be carried out, the next run gets a new cluster; with --cluster the comparison ends.
 
 What "drill run --help" says of --cluster is true here as well: EVERYTHING WRITTEN TO THAT CLUSTER DURING A RUN IS LOST.
 
@@ -331,7 +331,7 @@ func carriedOut(r report.Run) bool {
 
 // fit says whether the cluster of a run can be used for another one.
 func fit(r report.Run) bool {
-	return carriedOut(r) && r.Rollback != plan.StatusFailed
+	return carriedOut(r) && r.Rollback != plan.StatusFailed && r.CleanedUp()
 }
 
 func procedureNames() []string {

@@ -21,6 +21,8 @@ type stageHand struct {
 	// verdicts are those of the runs, in order; a rollback of those that failed is said to have ended so.
 	verdicts []plan.Verdict
 	rollback plan.Status
+	// warning is one of the first run.
+	warning string
 	// clusters are how many could be had; trouble is why not more, and stuck why none can be given back.
 	clusters int
 	trouble  error
@@ -56,6 +58,9 @@ func (h hosted) play(_ context.Context, job runner.Job, _ cluster.Cluster) repor
 	}
 	r := report.Run{Procedure: job.Procedure.Name, Verdict: h.verdicts[0]}
 	h.verdicts = h.verdicts[1:]
+	if h.warning != "" {
+		r.Warnings, h.warning = append(r.Warnings, h.warning), ""
+	}
 	if r.Verdict == plan.VerdictFailed {
 		r.Rollback = h.rollback
 	}
@@ -88,6 +93,18 @@ func TestComparisonKeepsItsClusterFit(t *testing.T) {
 		"a rollback fails": {
 			stageHand{verdicts: []plan.Verdict{p, f, p, f}, rollback: plan.StatusFailed, clusters: 3}, false,
 			"take kubelet-stop manifest-edit give back take kubelet-stop manifest-edit give back", 4, true, "",
+		},
+		"what a run made is still there": {
+			stageHand{verdicts: []plan.Verdict{p, p, p, p}, clusters: 2, warning: plan.CleanUpFailed + ": no answer"}, false,
+			"take kubelet-stop give back take manifest-edit kubelet-stop manifest-edit give back", 4, true, "",
+		},
+		"what a run made is still there on a named cluster": {
+			stageHand{verdicts: []plan.Verdict{p, p, p, p}, clusters: 2, warning: plan.CleanUpFailed + ": no answer"}, true,
+			"take kubelet-stop give back", 1, false, "",
+		},
+		"another warning": {
+			stageHand{verdicts: []plan.Verdict{p, p, p, p}, clusters: 2, warning: "not everything could be measured: no answer"}, false,
+			"take kubelet-stop manifest-edit kubelet-stop manifest-edit give back", 4, true, "",
 		},
 		"a run is broken": {
 			stageHand{verdicts: []plan.Verdict{b, p, p, p}, clusters: 2}, false,

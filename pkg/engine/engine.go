@@ -452,7 +452,7 @@ func (w *walk) after(ctx context.Context) {
 	}
 	tidy := !w.opt.KeepState && !w.opt.Disposable && undone
 	if err := w.within(ctx, afterwards, "cleaning up", func(ctx context.Context) error { return w.plan.Close(ctx, tidy) }); err != nil {
-		w.warn("cleaning up after the run: %v", err)
+		w.warn(plan.CleanUpFailed+": %v", err)
 	}
 }
 

@@ -760,7 +760,7 @@ func TestAfterwards(t *testing.T) {
 		if r.Verdict != plan.VerdictPassed {
 			t.Errorf("%s: %s", r.Verdict, r.Reason)
 		}
-		if w := r.warnings(); !strings.Contains(w, "not everything could be measured: no luck") || !strings.Contains(w, "cleaning up after the run: panic: nil") {
+		if w := r.warnings(); !strings.Contains(w, "not everything could be measured: no luck") || !strings.Contains(w, plan.CleanUpFailed+": panic: nil") {
 			t.Errorf("warnings: %q", w)
 		}
 		// What was measured in spite of the trouble is told.

@@ -212,6 +212,9 @@ type Plan struct {
 	Close func(ctx context.Context, tidy bool) error
 }
 
+// CleanUpFailed begins the Warning that says that Plan.Close failed, so that what a run made may still be there.
+const CleanUpFailed = "cleaning up after the run"
+
 // Variant is one way to carry out a procedure: what may be left out of it, or added.
 type Variant struct {
 	// Own says that it is the procedure's own way: nobody asked for anything else. What comes of another way says nothing about the procedure.

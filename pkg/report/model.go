@@ -2,6 +2,7 @@ package report
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -126,6 +127,11 @@ func (r Run) Counts() (passed, failed, skipped int) {
 // mean that something never came back.
 func (r Run) OutageBegan() bool {
 	return slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Outage && s.Status != plan.StatusSkipped })
+}
+
+// CleanedUp reports whether nothing is known of that the run made and left behind: a warning says so where it could not clean up.
+func (r Run) CleanedUp() bool {
+	return !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, plan.CleanUpFailed) })
 }
 
 // finishedAt is when the run ended.
