@@ -51,9 +51,10 @@ if a run can't be carried out, the next run gets a new cluster; with --cluster t
 
 What "drill run --help" says of --cluster is true here as well: EVERYTHING WRITTEN TO THAT CLUSTER DURING A RUN IS LOST.
 
-A comparison measures: that a recovery is not proven is its result and not an error.
-Exit status: 0 every run was carried out, whether its recovery was proven or not; 1 one could not be carried out, or
-the cluster of --cluster is not in order afterwards; 2 usage; 130 interrupted. What was measured is reported in any case.`,
+Exit status: 0 every run was carried out and its recovery proven; 3 every run was carried out and a recovery is not
+proven; 1 a run could not be carried out, or the cluster of --cluster is not in order afterwards; 2 usage;
+130 interrupted. With --shortcuts 0 takes the place of 3: what fails where something is left out is the measurement,
+and not an error. What was measured is reported in any case.`,
 		Example: `  drill compare deployment-loss
   drill compare deployment-loss --procedures kubelet-stop,manifest-move --runs 5 -o markdown > comparison.md
   drill compare deployment-loss --shortcuts -o json > shortcuts.json`,
@@ -188,13 +189,23 @@ func compare(ctx context.Context, o compareOptions) error {
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("the result could not be reported: %w", err)
 	}
+	if status := o.exitStatus(doc.Runs, whole, ctx.Err() != nil); status != exitPassed {
+		return exitError{status}
+	}
+	return nil
+}
+
+// exitStatus is what the comparison exits with. With shortcuts it is not to blame for what fails: that is what it is to find out.
+func (o compareOptions) exitStatus(runs []report.Run, whole, interrupted bool) int {
 	switch {
-	case ctx.Err() != nil:
-		return exitError{exitInterrupted}
+	case interrupted:
+		return exitInterrupted
 	case !whole:
-		return exitError{exitBroken}
+		return exitBroken
+	case !o.shortcuts && slices.ContainsFunc(runs, func(r report.Run) bool { return r.Verdict == plan.VerdictFailed }):
+		return exitFailed
 	default:
-		return nil
+		return exitPassed
 	}
 }
 

@@ -207,3 +207,31 @@ func TestVariations(t *testing.T) {
 		t.Errorf("revisions are raised by %v", bumps)
 	}
 }
+
+// TestExitStatusOfAComparison: a procedure that fails is not hidden; a shortcut that does is the result.
+func TestExitStatusOfAComparison(t *testing.T) {
+	const p, f, b = plan.VerdictPassed, plan.VerdictFailed, plan.VerdictBroken
+	for name, c := range map[string]struct {
+		verdicts           []plan.Verdict
+		shortcuts          bool
+		whole, interrupted bool
+		want               int
+	}{
+		"all proven":                      {[]plan.Verdict{p, p}, false, true, false, exitPassed},
+		"one is not":                      {[]plan.Verdict{p, f, p}, false, true, false, exitFailed},
+		"one is not, and one is broken":   {[]plan.Verdict{f, b}, false, false, false, exitBroken},
+		"one is not, and then no more":    {[]plan.Verdict{f}, false, false, true, exitInterrupted},
+		"all proven, and then no more":    {[]plan.Verdict{p}, false, true, true, exitInterrupted},
+		"a shortcut is not":               {[]plan.Verdict{p, f}, true, true, false, exitPassed},
+		"a shortcut is broken":            {[]plan.Verdict{p, b}, true, false, false, exitBroken},
+		"the cluster can't be given back": {[]plan.Verdict{p}, false, false, false, exitBroken},
+	} {
+		var runs []report.Run
+		for _, v := range c.verdicts {
+			runs = append(runs, report.Run{Verdict: v})
+		}
+		if got := (compareOptions{shortcuts: c.shortcuts}).exitStatus(runs, c.whole, c.interrupted); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
