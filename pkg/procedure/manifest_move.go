@@ -183,26 +183,51 @@ func returnSteps(t Target, components []string) []plan.Step {
 		return nil
 	}
 	argv := append([]string{"mv", "--no-clobber", "-t", controlplane.ManifestDir}, files(t.moved(), components)...)
+	var commands []plan.Command
+	for _, m := range t.Members {
+		commands = append(commands, plan.Command{On: m.Name, Argv: argv})
+		for _, file := range files(t.moved(), components) {
+			commands = append(commands, plan.Command{On: m.Name, Argv: []string{"test", "!", "-e", file}})
+		}
+	}
 	return []plan.Step{{
-		Name:     "move-back",
-		Phase:    plan.Recover,
-		Title:    "Move the " + verb(components, "manifest", "manifests") + " of " + enumerate(components) + " back",
-		Why:      "They are as they were, and kubelet starts their pods again. Only now, when etcd is ready: an API server that finds no etcd ends, and kubelet waits longer each time before it starts it again.",
-		Commands: t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: argv} }),
+		Name:  "move-back",
+		Phase: plan.Recover,
+		Title: "Move the " + verb(components, "manifest", "manifests") + " of " + enumerate(components) + " back",
+		Why: "They are as they were, and kubelet starts their pods again. Only now, when etcd is ready: an API server that finds no etcd ends, and kubelet waits longer each time before it starts it again. " +
+			"mv overwrites nothing, and doesn't say so: each that is no longer where it was moved to is back.",
+		Commands: commands,
 		Expect:   "`ls " + controlplane.ManifestDir + "` lists all four manifests again.",
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				_, err := cluster.Run(ctx, m.Node, argv...)
-				return err
+				if _, err := cluster.Run(ctx, m.Node, argv...); err != nil {
+					return err
+				}
+				return t.nothingLeft(ctx, m)
 			})
 		},
 	}}
 }
 
+// findMovedArgv lists the manifests that were moved away and are not back, but for etcd's.
+func (t Target) findMovedArgv() []string {
+	return []string{"find", t.moved(), "-maxdepth", "1", "-name", "kube-*.yaml"}
+}
+
+// nothingLeft makes sure that all of them are back: mv ends well where it leaves a file behind because it would have overwritten another.
+func (t Target) nothingLeft(ctx context.Context, m controlplane.Member) error {
+	left, err := cluster.Run(ctx, m.Node, t.findMovedArgv()...)
+	if err == nil && left != "" {
+		err = fmt.Errorf("%s: not moved back to %s, because there are files of these names; see which are the right ones",
+			strings.Join(strings.Fields(left), ", "), controlplane.ManifestDir)
+	}
+	return err
+}
+
 // returnAllStep moves back, in a rollback, whatever manifests were moved away and are not back: all, some or none. etcd's is left there, since the rollback
 // makes its own of the copy that was kept.
 func returnAllStep(t Target) plan.Step {
-	find := []string{"find", t.moved(), "-maxdepth", "1", "-name", "kube-*.yaml"}
+	find := t.findMovedArgv()
 	return plan.Step{
 		Name:  "move-back",
 		Title: "Move those manifests back that were moved away",
@@ -219,12 +244,7 @@ func returnAllStep(t Target) plan.Step {
 				}
 				moving := append([]string{"mv", "--no-clobber", "-t", controlplane.ManifestDir}, strings.Fields(found)...)
 				_, err = cluster.Run(ctx, m.Node, moving...)
-				left, errLeft := cluster.Run(ctx, m.Node, find...)
-				if err = errors.Join(err, errLeft); err == nil && left != "" {
-					err = fmt.Errorf("%s: not moved back to %s, because there are files of these names; see which are the right ones",
-						strings.Join(strings.Fields(left), ", "), controlplane.ManifestDir)
-				}
-				return err
+				return errors.Join(err, t.nothingLeft(ctx, m))
 			})
 		},
 	}
