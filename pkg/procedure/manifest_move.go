@@ -130,7 +130,7 @@ func moveSteps(t Target, components []string) []plan.Step {
 			Title: "Wait until kubelet has ended " + which,
 			Why:   gone + " awk is content when nothing but the heading of the list is left.",
 			Commands: t.on(func(controlplane.Member) plan.Command {
-				return plan.Command{Argv: []string{"crictl", "ps", "--name", anyOf(components)}, PipeTo: []string{"awk", "END { exit NR != 1 }"}, Until: true}
+				return plan.Command{Argv: append([]string{"crictl", "ps", "--name", anyOf(components)}, systemOnly()...), PipeTo: []string{"awk", "END { exit NR != 1 }"}, Until: true}
 			}),
 			Expect:  "After a while, at times more than half a minute, the command succeeds.",
 			Timeout: 5 * time.Minute,

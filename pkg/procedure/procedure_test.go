@@ -433,3 +433,20 @@ func TestOwnHands(t *testing.T) {
 		t.Errorf("released %q: %v", released, err)
 	}
 }
+
+// TestOnlySystemContainers: a workload may name a container as it likes, and neither is it stopped nor waited for.
+func TestOnlySystemContainers(t *testing.T) {
+	everyVariant(func(where string, p procedure.Procedure, keep, renew []string) {
+		target := three()
+		target.KeepRunning, target.Renew = keep, renew
+		r := p.Build(target)
+		for _, s := range append(slices.Clone(r.Steps), r.Rollback...) {
+			for _, c := range s.Commands {
+				if line := strings.Join(c.Argv, " "); strings.HasPrefix(line, "crictl ps") && !strings.Contains(line, " --label io.kubernetes.pod.namespace=kube-system") ||
+					strings.HasPrefix(line, "crictl pods") && !strings.Contains(line, " --namespace ^kube-system$") {
+					t.Errorf("%s, step %s: %s", where, s.Name, line)
+				}
+			}
+		}
+	})
+}

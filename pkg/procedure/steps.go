@@ -214,7 +214,7 @@ func stopControlPlaneStep(t Target, sc scope) plan.Step {
 			commands = append(commands, plan.Command{On: m.Name, Argv: listArgv(clients), PipeTo: stopArgv(0)})
 		}
 		commands = append(commands, plan.Command{On: m.Name, Argv: listArgv([]string{controlplane.Etcd}), PipeTo: stopArgv(patience)})
-		pods := []string{"crictl", "pods", "-q", "--label", "tier=control-plane"}
+		pods := []string{"crictl", "pods", "-q", "--namespace", anyOf([]string{systemNamespace}), "--label", "tier=control-plane"}
 		if len(sc.keptPods()) > 0 {
 			pods = append(pods, "--name", "^"+either(stopped)+"-") // a static pod's name is followed by its node's
 		}
@@ -252,9 +252,14 @@ func stopControlPlaneStep(t Target, sc scope) plan.Step {
 	}
 }
 
+// systemOnly leaves out of a list of containers what merely has the name of a component: kubelet labels each with its pod's namespace.
+func systemOnly() []string {
+	return []string{"--label", "io.kubernetes.pod.namespace=" + systemNamespace}
+}
+
 // listArgv lists the running containers of these names.
 func listArgv(names []string) []string {
-	return []string{"crictl", "ps", "-q", "--name", anyOf(names)}
+	return append([]string{"crictl", "ps", "-q", "--name", anyOf(names)}, systemOnly()...)
 }
 
 // stopArgv stops the containers whose IDs it reads, if any, with the grace given in whole seconds; 0 ends them at once.
