@@ -146,6 +146,7 @@ func (j Job) options() stage.Options {
 func (j Job) Variant() plan.Variant {
 	v := j.options().Variant(j.Procedure)
 	v.SettleSeconds = j.Settle.Seconds()
+	v.Own = v.Own && j.Alter == nil // with a fault in it, it is nobody's way
 	return v
 }
 

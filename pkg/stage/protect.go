@@ -130,6 +130,10 @@ func (s *Stage) RecordBefore() plan.Step {
 			if s.before.holders, err = s.holders(ctx); err != nil {
 				return err
 			}
+			// To be masked later on, when perhaps nobody can tell them any more.
+			if err := s.knowSecrets(ctx); err != nil {
+				return err
+			}
 			s.Subject.Before.AtBreak, err = inventory.Read(ctx, inventory.FromEtcd(s.endpoint))
 			return err
 		},
