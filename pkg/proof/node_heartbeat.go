@@ -44,6 +44,9 @@ func nodeHeartbeat(ctx context.Context, s *Subject) (plan.Finding, error) {
 			return plan.Failed("it is not known what the clock of node "+n.Name()+" said before the outage", "the step that notes it was not carried out").ForGood(), nil
 		}
 	}
+	if len(s.Servers) == 0 {
+		return plan.Failed("no API server is known that could be asked", "a step that finds them was not carried out").ForGood(), nil
+	}
 	told := map[plan.Difference][]string{} // API servers by what they say
 	right := map[string]string{}
 	for _, server := range s.Servers {

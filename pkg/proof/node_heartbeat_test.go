@@ -126,6 +126,9 @@ func TestNodeHeartbeat(t *testing.T) {
 		t.Errorf("no clock: %+v, %v", f, err)
 	}
 	s.Before.Clocks = outage
+	if f, err := nodeHeartbeat(t.Context(), s); err != nil || f.Status != plan.StatusFailed || !f.Final {
+		t.Errorf("no API server: %+v, %v", f, err)
+	}
 	for _, resource := range []string{"nodes", "leases"} {
 		s.Servers = []Server{serve(t, "cp-a", refusing(resource))}
 		if f, err := nodeHeartbeat(t.Context(), s); err == nil {
