@@ -57,7 +57,7 @@ func TestReadingNeedsBoth(t *testing.T) {
 
 // TestBump: by how much the revision is raised is the procedure's choice, unless somebody says otherwise, 0 included; a rollback always goes above.
 func TestBump(t *testing.T) {
-	zero, five, usual := uint64(0), uint64(5_000_000_000), uint64(DefaultBump)
+	zero, five, usual := uint64(0), uint64(5_000_000_000), DefaultBump
 	for _, c := range []struct {
 		procedure procedure.Procedure
 		option    *uint64
