@@ -20,7 +20,7 @@ import (
 
 // Checks of sabotaged runs get less time than others: what is broken on purpose doesn't mend itself, and each run waits for that.
 const (
-	sabotageSettle   = 20 * time.Second
+	sabotageSettle   = 15 * time.Second
 	sabotagePatience = 15 * time.Second
 )
 
