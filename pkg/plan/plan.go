@@ -25,9 +25,6 @@ const (
 	Rollback Phase = "rollback"
 )
 
-// Phases lists every phase in order.
-func Phases() []Phase { return []Phase{Arrange, Protect, Break, Recover, Prove, Rollback} }
-
 // Blames says which verdict an error in this phase leads to: before Recover it is the drill's own fault and nothing
 // was learnt about the procedure (Broken); in Recover and Prove it is the procedure's (Failed).
 func (p Phase) Blames() Verdict {

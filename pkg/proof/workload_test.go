@@ -262,11 +262,6 @@ func TestLogsThatCannotBeRead(t *testing.T) {
 
 // TestScripts runs what is run on nodes, with programs that answer for the real ones.
 func TestScripts(t *testing.T) {
-	for _, program := range []string{"sh", "grep", "sort", "sha256sum", "tr"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(err)
-		}
-	}
 	dir := t.TempDir()
 	for name, script := range map[string]string{
 		"crictl": `case "$1 $2 $4" in
