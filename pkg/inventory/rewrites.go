@@ -215,6 +215,16 @@ func passing() []Rewrite {
 				(s.object.Kind == "LeaseCandidate" || s.object.Name == "kube-controller-manager" || s.object.Name == "kube-scheduler" || s.label("apiserver.kubernetes.io/identity") != "")
 		},
 	}, {
+		Name:    "node-leases",
+		Objects: "Leases of " + corev1.NamespaceNodeLease + " that a node of the same name holds",
+		Reason: "kubelet makes its Lease where there is none, some time after its Node, and renews it every 10 s (https://kubernetes.io/docs/concepts/architecture/leases/#node-heart-beats); " +
+			"whether each Node has one that is renewed is asked by another check",
+		kinds: of("coordination.k8s.io", "Lease"),
+		applies: func(s stored) bool {
+			holder := s.text("spec", "holderIdentity")
+			return s.object.Namespace == corev1.NamespaceNodeLease && (holder == s.object.Name || s.encryption != "")
+		},
+	}, {
 		Name:    "api-server-registrations",
 		Objects: "keys below " + registry + "masterleases/ and " + registry + "peerserverleases/",
 		Reason:  "each API server writes its address there every few seconds, with a lease of etcd of 15 s",

@@ -151,6 +151,11 @@ func wholeLeftOut() map[string]whole {
 			manifest: `{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: kube-scheduler, namespace: kube-system, uid: u1}}`,
 			other:    change{"kube-scheduler", "somebody"},
 		},
+		"node-leases": {
+			key:      "/registry/leases/kube-node-lease/cp",
+			manifest: `{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: cp, namespace: kube-node-lease, uid: u1}, spec: {holderIdentity: cp}}`,
+			other:    change{"holderIdentity: cp", "holderIdentity: somebody"},
+		},
 		"api-server-registrations": {
 			key:      "/registry/masterleases/10.0.0.1",
 			manifest: `{apiVersion: v1, kind: Endpoints, metadata: {}, subsets: [{addresses: [{ip: 10.0.0.1}]}]}`,
@@ -373,6 +378,16 @@ func TestWhatMayNotGoYet(t *testing.T) {
 		l := inventory.Compare(inventory.Inventory{}, stored(t, c.key, c.manifest).read(t), keys{}.read(t), inventory.Options{})
 		if len(l.Missing) != c.missing || l.LeftOut != 1-c.missing {
 			t.Errorf("%s: %+v", name, l)
+		}
+	}
+}
+
+// TestEncryptedNodeLeases are told by their key, since nobody can read who holds them.
+func TestEncryptedNodeLeases(t *testing.T) {
+	for key, added := range map[string]int{"/registry/leases/kube-node-lease/cp": 0, "/registry/leases/ns/cp": 1} {
+		there := keys{key: []byte("k8s:enc:aescbc:v1:key1:x")}
+		if l := inventory.Compare(inventory.Inventory{}, keys{}.read(t), there.read(t), inventory.Options{}); len(l.Added) != added {
+			t.Errorf("%s: %+v", key, l)
 		}
 	}
 }

@@ -263,7 +263,7 @@ type Measurement struct {
 }
 
 // Outage is how long each kind of service was gone, in seconds from the first destructive recovery action until it was
-// back for good; null where it never came back.
+// back for good (see probe.Series.Back); null where it never came back.
 type Outage struct {
 	// EtcdSeconds: until etcd said that it is healthy and answered a read that needs a quorum.
 	EtcdSeconds *float64 `json:"etcdSeconds"`
@@ -278,6 +278,18 @@ type Outage struct {
 	// FloorSeconds: the larger of etcd's and the API server's own start, container started to ready. No procedure that
 	// restarts both can be quicker.
 	FloorSeconds *float64 `json:"floorSeconds"`
+	// Interruptions are the times when a service that was back went unanswered again, none of them long enough to count as the outage going on.
+	Interruptions []Interruption `json:"interruptions"`
+}
+
+// Interruption is a short time without an answer.
+type Interruption struct {
+	// Kind is etcd, get, list, write or service.
+	Kind string `json:"kind"`
+	// AfterSeconds is from the first destructive recovery action until it began.
+	AfterSeconds float64 `json:"afterSeconds"`
+	// Seconds until the next answer; null where none came before the end of the measurement.
+	Seconds *float64 `json:"seconds"`
 }
 
 // Loss is what the restore gave up. The lists are null where that is not known, because etcd can't be read after the recovery.

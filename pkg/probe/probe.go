@@ -42,29 +42,71 @@ func (s Sample) Ended() time.Time { return s.Began.Add(s.Took) }
 // Series is every answer to one question, oldest first.
 type Series []Sample
 
-// Back says how long after since the service was there for good: from since to the answer that began the unbroken run of
-// answers which lasts to the end of the series. It is 0 when no question asked after since went unanswered, and nil when
-// the last one did, or when none was asked.
-func (s Series) Back(since time.Time) *time.Duration {
-	var back *time.Duration
-	zero := time.Duration(0)
-	asked := false
+// Brief is how long a service that is back must hold for it to be back for good, and how long it may then be away again without the outage
+// counting as going on: the patience of one question and some. On a busy machine a single answer comes too late now and then.
+const Brief = 3 * time.Second
+
+// Gap is a time during which questions went unanswered.
+type Gap struct {
+	// Began is when the first of them was asked.
+	Began time.Time
+	// Ended is when the next answer came; the zero time if none did.
+	Ended time.Time
+}
+
+// long says whether the gap is more than a stumble. One that never ended is long if questions were asked for that time.
+func (g Gap) long(last time.Time) bool {
+	if g.Ended.IsZero() {
+		return last.Sub(g.Began) > Brief
+	}
+	return g.Ended.Sub(g.Began) > Brief
+}
+
+// Back says how long after since the service was there for good: from since to the answer that ended the first gap, or the last that was
+// longer than Brief, gaps with less than Brief between them being one. It is 0 when no question asked after since went unanswered,
+// and nil when that gap did not end, or when nothing was asked. Later are the gaps after that.
+func (s Series) Back(since time.Time) (back *time.Duration, later []Gap) {
+	gaps, last := s.gaps(since)
+	if last.IsZero() {
+		return nil, nil
+	}
+	if len(gaps) == 0 {
+		return new(time.Duration), nil
+	}
+	outage := 0
+	for i, g := range gaps {
+		if g.long(last) {
+			outage = i
+		}
+	}
+	if end := gaps[outage].Ended; !end.IsZero() {
+		d := end.Sub(since)
+		back = &d
+	}
+	return back, gaps[outage+1:]
+}
+
+// gaps are those after since, and when the last answer, or none, was had; those with less than Brief between them are one.
+func (s Series) gaps(since time.Time) (gaps []Gap, last time.Time) {
+	var open *Gap
 	for _, x := range s {
 		if x.Ended().Before(since) {
 			continue
 		}
+		last = x.Ended()
 		switch {
-		case x.Err != nil:
-			back = nil
-		case !asked:
-			back = &zero
-		case back == nil:
-			d := x.Ended().Sub(since)
-			back = &d
+		case x.Err == nil && open != nil:
+			open.Ended, open = x.Ended(), nil
+		case x.Err == nil || open != nil:
+		case len(gaps) > 0 && x.Began.Sub(gaps[len(gaps)-1].Ended) < Brief:
+			open = &gaps[len(gaps)-1]
+			open.Ended = time.Time{}
+		default:
+			gaps = append(gaps, Gap{Began: x.Began})
+			open = &gaps[len(gaps)-1]
 		}
-		asked = true
 	}
-	return back
+	return gaps, last
 }
 
 // LastGood returns when the last question before the moment given was answered; the zero time when none was.

@@ -34,24 +34,32 @@ func TestBack(t *testing.T) {
 	for _, c := range []struct {
 		pattern string
 		want    *time.Duration
+		later   int
 	}{
-		{"", nil},
-		{"....", ms(0)},
-		{".xx.", ms(3100)},
-		{"x...", ms(1100)},
-		{".x.x..", ms(4100)}, // back for good only the second time
-		{"..xx", nil},
+		{"", nil, 0},
+		{"....", ms(0), 0},
+		{".xx.", ms(3100), 0},
+		{"x...", ms(1100), 0},
+		{".x.x..", ms(4100), 0},             // it did not hold: one gap
+		{".x....x..", ms(2100), 1},          // a late answer
+		{".x....xx....x..", ms(2100), 2},    // and another
+		{".x....xxx..", ms(9100), 0},        // away again
+		{".x....xxx....x....", ms(9100), 1}, // for good only the second time
+		{".x....xxx", ms(2100), 1},          // as far as is known
+		{".x....xxxx", nil, 0},              // away again, and not back
+		{"..x", nil, 0},                     // however short, it is the outage
+		{"..xx", nil, 0},
 	} {
-		got := series(t0, c.pattern).Back(t0)
-		if (got == nil) != (c.want == nil) || (got != nil && *got != *c.want) {
-			t.Errorf("%q: back after %v, want %v", c.pattern, got, c.want)
+		got, later := series(t0, c.pattern).Back(t0)
+		if (got == nil) != (c.want == nil) || (got != nil && *got != *c.want) || len(later) != c.later {
+			t.Errorf("%q: back after %v and away later %v, want %v and %d times", c.pattern, got, later, c.want, c.later)
 		}
 	}
 }
 
 func TestBackIgnoresWhatEndedBefore(t *testing.T) {
 	t0 := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	if got := series(t0, "xx..").Back(t0.Add(1500 * time.Millisecond)); got == nil || *got != 0 {
+	if got, _ := series(t0, "xx..").Back(t0.Add(1500 * time.Millisecond)); got == nil || *got != 0 {
 		t.Errorf("failures before the outage began were counted: %v", got)
 	}
 }
@@ -162,7 +170,7 @@ func TestProbeSeesAnOutage(t *testing.T) {
 	up.Store(true)
 	wait(t, p, time.Now())
 	p.Stop()
-	if back := p.Series("thing").Back(began); back == nil || *back <= 0 {
+	if back, _ := p.Series("thing").Back(began); back == nil || *back <= 0 {
 		t.Errorf("back after %v, want something above 0", back)
 	}
 }

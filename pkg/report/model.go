@@ -151,6 +151,7 @@ func (d Document) complete() Document {
 func (r Run) complete() Run {
 	r.Variant.KeptRunning, r.Variant.Renewed = list(r.Variant.KeptRunning), list(r.Variant.Renewed)
 	r.Phases = list(r.Phases)
+	r.Outage.Interruptions = list(r.Outage.Interruptions)
 	r.Steps = list(slices.Clone(r.Steps))
 	for i := range r.Steps {
 		r.Steps[i].Commands = list(slices.Clone(r.Steps[i].Commands))

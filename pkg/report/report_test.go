@@ -173,7 +173,7 @@ func TestPromisedFields(t *testing.T) {
 		"run":      "id scenario procedure provider verdict reason startedAt seconds cluster snapshot outage loss probe phases steps checks artifacts",
 		"cluster":  "name nodes kubernetes etcd",
 		"snapshot": "path sha256 bytes revision keys etcdVersion takenAt",
-		"outage":   "etcdSeconds readSeconds writeSeconds workSeconds serviceSeconds floorSeconds",
+		"outage":   "etcdSeconds readSeconds writeSeconds workSeconds serviceSeconds floorSeconds interruptions",
 		"loss":     "seconds revisions objects",
 		"probe":    "intervalSeconds patienceSeconds startedAt breakBegan outageBegan series",
 		"series":   "name at took error errors revision",

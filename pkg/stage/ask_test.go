@@ -391,7 +391,7 @@ func TestOutageIsSeenAsItWas(t *testing.T) {
 			}
 			asked.Stop()
 			s := asked.Series("server")
-			if got := s.Back(gone); got == nil || *got < rising.Sub(gone) {
+			if got, _ := s.Back(gone); got == nil || *got < rising.Sub(gone) {
 				t.Errorf("it was seen to be back after %v, before it was, after %v", got, rising.Sub(gone))
 			}
 			for _, x := range s {

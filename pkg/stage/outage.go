@@ -155,15 +155,18 @@ func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement
 }
 
 func (s *Stage) outage(ctx context.Context, began time.Time) (plan.Outage, error) {
+	o := plan.Outage{Interruptions: []plan.Interruption{}}
 	back := func(name string) *float64 {
-		if d := s.probe.Series(name).Back(began); d != nil {
-			return seconds(*d)
+		d, gaps := s.probe.Series(name).Back(began)
+		for _, g := range gaps {
+			o.Interruptions = append(o.Interruptions, interruption(name, g, began))
 		}
-		return nil
+		if d == nil {
+			return nil
+		}
+		return seconds(*d)
 	}
-	o := plan.Outage{
-		EtcdSeconds: back(probeEtcd), ReadSeconds: later(back(probeGet), back(probeList)), WriteSeconds: back(probeWrite), ServiceSeconds: back(probeService),
-	}
+	o.EtcdSeconds, o.ReadSeconds, o.WriteSeconds, o.ServiceSeconds = back(probeEtcd), later(back(probeGet), back(probeList)), back(probeWrite), back(probeService)
 	running, err := s.workRunning(ctx)
 	if err != nil {
 		return o, fmt.Errorf("when the workload's containers started: %w", err)
@@ -174,6 +177,14 @@ func (s *Stage) outage(ctx context.Context, began time.Time) (plan.Outage, error
 		return o, fmt.Errorf("how quickly etcd and the API server can start: %w", err)
 	}
 	return o, nil
+}
+
+func interruption(kind string, g probe.Gap, began time.Time) plan.Interruption {
+	i := plan.Interruption{Kind: kind, AfterSeconds: *seconds(g.Began.Sub(began))}
+	if !g.Ended.IsZero() {
+		i.Seconds = seconds(g.Ended.Sub(g.Began))
+	}
+	return i
 }
 
 // later is the larger of two times, and nil when either never came. Reading needs both GET and LIST: after a restore without a raised

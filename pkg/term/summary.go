@@ -2,6 +2,7 @@ package term
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,15 +147,16 @@ func (s style) outageTable(r report.Run) []string {
 		missing = "not measured"
 	}
 	lines := []string{s.strong("outage") + s.faint(", from the first destructive recovery action until back for good")}
+	again := func(kinds ...string) string { return awayAgain(r.Outage.Interruptions, kinds) }
 	for _, k := range []struct {
 		name, missing, note string
 		value               *float64
 	}{
-		{"etcd", missing, "", r.Outage.EtcdSeconds},
-		{"reads", missing, "", r.Outage.ReadSeconds},
-		{"writes", missing, "", r.Outage.WriteSeconds},
+		{"etcd", missing, again("etcd"), r.Outage.EtcdSeconds},
+		{"reads", missing, again("get", "list"), r.Outage.ReadSeconds},
+		{"writes", missing, again("write"), r.Outage.WriteSeconds},
 		{"work", missing, "", r.Outage.WorkSeconds},
-		{"service", missing, "", r.Outage.ServiceSeconds},
+		{"service", missing, again("service"), r.Outage.ServiceSeconds},
 		{"floor", "not measured", "the larger of etcd's and the API server's own start", r.Outage.FloorSeconds},
 	} {
 		if k.value == nil {
@@ -164,6 +166,25 @@ func (s style) outageTable(r report.Run) []string {
 		lines = append(lines, s.cut(s.row(k.name, seconds(*k.value), k.note)))
 	}
 	return lines
+}
+
+// awayAgain tells of interruptions of these kinds, of which none was long enough to count as the outage.
+func awayAgain(all []plan.Interruption, kinds []string) string {
+	var parts []string
+	for _, i := range all {
+		if !slices.Contains(kinds, i.Kind) {
+			continue
+		}
+		long := "until the end"
+		if i.Seconds != nil {
+			long = "for " + seconds(*i.Seconds)
+		}
+		parts = append(parts, fmt.Sprintf("%s after %s", long, seconds(i.AfterSeconds)))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "no answer once more " + strings.Join(parts, ", ")
 }
 
 // headline is the verdict with what matters most.

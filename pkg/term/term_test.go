@@ -219,6 +219,9 @@ func passedRun(out func(plan.Event)) {
 	out(plan.Measured{At: at(w.time), Measurement: plan.Measurement{
 		Outage: plan.Outage{
 			EtcdSeconds: ptr(2.9), ReadSeconds: ptr(5.43), WriteSeconds: ptr(5.5), WorkSeconds: ptr(5.6), ServiceSeconds: ptr(5.9), FloorSeconds: ptr(3.3),
+			Interruptions: []plan.Interruption{
+				{Kind: "list", AfterSeconds: 9.5, Seconds: ptr(1.1)}, {Kind: "get", AfterSeconds: 12.0}, {Kind: "write", AfterSeconds: 13.0, Seconds: ptr(0.4)},
+			},
 		},
 		Loss: plan.Loss{Seconds: ptr(0.0), Revisions: ptr(int64(0)), Objects: []plan.Object{}},
 	}})
