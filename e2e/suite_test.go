@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -20,8 +21,24 @@ import (
 
 func TestE2E(t *testing.T) {
 	RegisterFailHandler(Fail)
-	RunSpecs(t, "drill")
+	passed := RunSpecs(t, "drill")
+	if !passed { // once more, where whoever sees no more than the end of a long log finds it
+		for _, why := range failures {
+			t.Log(why)
+		}
+	}
 }
+
+// failures say of each spec that failed where and why.
+var failures []string
+
+var _ = ReportAfterSuite("failures", func(r Report) {
+	for _, spec := range r.SpecReports {
+		if spec.Failed() {
+			failures = append(failures, fmt.Sprintf("%s\n%s\n%s", spec.FullText(), spec.FailureLocation(), spec.FailureMessage()))
+		}
+	}
+})
 
 // lab is what all specs share.
 type lab struct {

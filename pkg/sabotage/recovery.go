@@ -3,6 +3,10 @@ package sabotage
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -12,12 +16,44 @@ import (
 )
 
 // StaleAPIServer restores without raising the revision and lets the API server live on: what most tutorials teach.
+//
+// kubelet may end the API server all the same: its liveness probe fails as long as etcd is away, and kubeadm gives it 80 s. So the old etcd is ended as
+// soon as kubelet has asked it to end, which otherwise takes the 30 s that kubelet gives it: an etcd with open connections doesn't end by itself.
 func StaleAPIServer() Fault {
 	return Fault{
 		Entry:     plan.Entry{Name: "stale-api-server", Summary: "the revision is not raised, and the old API server is kept, as most tutorials teach"},
 		Breaks:    []string{"reads-agree", "status-backed", "control-plane-renewed", "revision-forward", "watches-honest"},
 		Also:      []string{"no-phantoms", "service-answers", "new-work-runs", "node-heartbeat"},
 		Procedure: procedure.ManifestEdit().Name,
+		Needs:     []string{controlplane.APIServer},
+		Insert: at("edit-manifest", "end-old-etcd", "End the old etcd as soon as kubelet has asked it to end", func(ctx context.Context, s *stage.Stage) error {
+			n := s.Target.Members[0].Node
+			var old string
+			err := wait(ctx, "kubelet asks the old etcd to end", func(ctx context.Context) (bool, string) {
+				running, err := controlplane.Containers(ctx, n, false)
+				if err != nil {
+					return false, err.Error()
+				}
+				i := slices.IndexFunc(running, func(c controlplane.Container) bool {
+					return c.Name == controlplane.Etcd && c.PodNamespace == metav1.NamespaceSystem
+				})
+				if i < 0 {
+					old = ""
+					return true, ""
+				}
+				old = running[i].ID
+				out, err := cluster.Run(ctx, n, "sh", "-c", `exec crictl logs --tail 100 "$0" 2>&1`, old)
+				if err != nil {
+					return false, err.Error()
+				}
+				return strings.Contains(out, "received signal"), "it was not told to"
+			})
+			if err != nil || old == "" {
+				return err
+			}
+			_, err = cluster.Run(ctx, n, "crictl", "stop", "--timeout", "0", old)
+			return err
+		}),
 	}
 }
 

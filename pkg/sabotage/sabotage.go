@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/stage"
 )
 
@@ -23,11 +24,13 @@ type Fault struct {
 	Breaks []string
 	// Also are checks that may fail, because they see consequences of the same fault. No other check may.
 	Also []string
-	// Procedure is the one that is sabotaged, where that is not the default one.
+	// Procedure names the one that is sabotaged, where that is not the default one.
 	Procedure string
 	// BumpRevision and KeepRunning are of the run, where the fault is a wrong choice of these; see runner.Job.
 	BumpRevision *uint64
 	KeepRunning  []string
+	// Needs are components without whose living on there is no fault. A run in which one of them ended by itself (plan.Measurement.EndedByThemselves) says nothing.
+	Needs []string
 	// Insert are steps of the fault, and where they go.
 	Insert func(s *stage.Stage) []Insertion
 	// Drop names steps that are left out.
@@ -36,6 +39,16 @@ type Fault struct {
 	Undo func(ctx context.Context, s *stage.Stage) error
 	// Harmless says that the control plane is sound once the fault is undone: there is nothing to roll back.
 	Harmless bool
+}
+
+// Sabotaged is the procedure that the fault is put into.
+func (f Fault) Sabotaged() procedure.Procedure {
+	for _, p := range procedure.All() {
+		if p.Name == f.Procedure {
+			return p
+		}
+	}
+	return procedure.KubeletStop()
 }
 
 // undoTimeout bounds Undo, and tidying up after it.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/etcd-drill/drill/pkg/engine"
 	"github.com/etcd-drill/drill/pkg/plan"
-	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/proof"
 	"github.com/etcd-drill/drill/pkg/sabotage"
 	"github.com/etcd-drill/drill/pkg/stage"
@@ -52,8 +51,8 @@ func TestEveryCheckIsSabotaged(t *testing.T) {
 
 // TestPlans: with each fault in it there is still a plan that the engine walks, and what is left out was there.
 func TestPlans(t *testing.T) {
-	p := procedure.KubeletStop()
 	for _, f := range sabotage.All() {
+		p := f.Sabotaged()
 		s := stage.Textbook("cp-a", p, "")
 		sound := scenarios.Plan(scenarios.DeploymentLoss(), p, s)
 		altered := f.Alter(sound, s)
