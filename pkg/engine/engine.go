@@ -303,7 +303,7 @@ func (w *walk) act(ctx context.Context, s plan.Step) error {
 }
 
 // checks evaluates the checks of a phase, in rounds: each that is not true yet is looked at again when all the others have had their turn, so that the time
-// to settle is one for all of them. After trouble they are reported as skipped: what they would see says nothing about the procedure
+// to settle is one for all of them. When all of the proof are true, each is looked at once more. After trouble they are reported as skipped: what they would see says nothing about the procedure
 // any more.
 func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 	settled := time.Now()
@@ -340,6 +340,21 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 		}
 	}
 	w.settle(ctx, looks)
+	if phase == plan.Prove && w.verdict == "" {
+		w.confirm(ctx, looks)
+	}
+}
+
+// confirm looks once more at what was true when it was looked at: somebody may have acted since on what it remembers from before, and every check is to hold at
+// the same time. What no longer does has Patience to become true again. What alters the cluster isn't looked at again.
+func (w *walk) confirm(ctx context.Context, looks []*look) {
+	var again []*look
+	for _, l := range looks {
+		if l.finding.Status == plan.StatusPassed && !l.check.Alters {
+			again = append(again, &look{check: l.check, began: l.began, until: time.Now().Add(w.opt.Patience), again: true})
+		}
+	}
+	w.settle(ctx, again)
 }
 
 // look is one check on its way to an answer.
@@ -351,6 +366,8 @@ type look struct {
 	finding plan.Finding
 	// done says that the finding is the answer, and cut that it is one only because the run was interrupted.
 	done, cut bool
+	// again says that it has an answer already, which stands if it is true still.
+	again bool
 }
 
 // settle looks again at the checks that are not done, in rounds, until all are.
@@ -381,10 +398,24 @@ func (w *walk) look(ctx context.Context, l *look) {
 	}
 	l.cut = ctx.Err() != nil && l.finding.Status == plan.StatusFailed
 	l.done = l.finding.Status != plan.StatusFailed || l.finding.Final || l.cut || !time.Now().Before(l.until)
-	if l.done {
+	if l.done && (!l.again || !w.stands(l)) {
 		w.emit(plan.CheckFinished{At: time.Now(), Check: l.check, Finding: l.finding, Elapsed: time.Since(l.began)})
 		w.count(l)
 	}
+}
+
+// stands says whether the answer from before holds, after looking again. If it doesn't, the finding says so.
+func (w *walk) stands(l *look) bool {
+	switch {
+	case l.cut:
+		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted when check %s was looked at again", l.check.Name))
+		return true
+	case l.finding.Status == plan.StatusSkipped:
+		l.finding = plan.Failed("it doesn't apply any more: "+l.finding.Detail, "somebody changed the cluster while it was being checked")
+	case l.finding.Status == plan.StatusFailed:
+		l.finding.Detail = "no longer true when all checks were looked at again: " + l.finding.Detail
+	}
+	return l.finding.Status == plan.StatusPassed
 }
 
 // count takes an answer into account. A check that fails is an answer about the backup or the procedure, whatever its phase:

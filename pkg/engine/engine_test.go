@@ -166,7 +166,9 @@ func wellFormed(t *testing.T, p plan.Plan, r result) {
 			}
 			looking[e.Check.Name] = true
 		case plan.CheckFinished:
-			checks[e.Check.Name]++
+			if r.finding(e.Check.Name).Status != plan.StatusFailed || e.Finding.Status != plan.StatusPassed {
+				checks[e.Check.Name]++
+			} // else it was true, and is so no longer
 			if open != "" {
 				t.Errorf("check %s finishes within %s", e.Check.Name, open)
 			}
@@ -210,8 +212,9 @@ func (r result) step(name string) plan.StepFinished {
 	return plan.StepFinished{}
 }
 
+// finding is the last that the check had.
 func (r result) finding(name string) plan.Finding {
-	for _, e := range r.events {
+	for _, e := range slices.Backward(r.events) {
 		if f, ok := e.(plan.CheckFinished); ok && f.Check.Name == name {
 			return f.Finding
 		}
@@ -241,17 +244,17 @@ func TestWalk(t *testing.T) {
 	}{
 		"passed": {
 			verdict: plan.VerdictPassed,
-			done:    "arrange, protect, protected, break, recover, proven, measure, close tidy=true",
+			done:    "arrange, protect, protected, break, recover, proven, proven, measure, close tidy=true",
 		},
 		"passed on a cluster that is thrown away": {
 			options: engine.Options{Disposable: true},
 			verdict: plan.VerdictPassed,
-			done:    "arrange, protect, protected, break, recover, proven, measure, close tidy=false",
+			done:    "arrange, protect, protected, break, recover, proven, proven, measure, close tidy=false",
 		},
 		"passed and kept": {
 			options: engine.Options{KeepState: true},
 			verdict: plan.VerdictPassed,
-			done:    "arrange, protect, protected, break, recover, proven, measure, close tidy=false",
+			done:    "arrange, protect, protected, break, recover, proven, proven, measure, close tidy=false",
 		},
 		"broken while arranging": {
 			build:   func(s *script, _ func()) { s.do(plan.Arrange, fails) },
@@ -568,7 +571,7 @@ func TestTypistAndLearn(t *testing.T) {
 	}
 	t.Run("drill's own hand", func(t *testing.T) {
 		r := walk(t, func(s *script, _ func()) { build(s) }, engine.Options{})
-		want := words("arrange, learn, protect, protected, break, recover, learn too, proven, measure, close tidy=true")
+		want := words("arrange, learn, protect, protected, break, recover, learn too, proven, proven, measure, close tidy=true")
 		if !slices.Equal(r.done, want) {
 			t.Errorf("done\n%q, want\n%q", r.done, want)
 		}
@@ -580,7 +583,7 @@ func TestTypistAndLearn(t *testing.T) {
 			return nil
 		})}
 		r := walk(t, func(built *script, _ func()) { s = built; build(s) }, o)
-		want := words("arrange, learn, protect, protected, break, typed one on a, typed two 2 on b, learn too, proven, measure, close tidy=true")
+		want := words("arrange, learn, protect, protected, break, typed one on a, typed two 2 on b, learn too, proven, proven, measure, close tidy=true")
 		if !slices.Equal(r.done, want) {
 			t.Errorf("done\n%q, want\n%q", r.done, want)
 		}
@@ -615,7 +618,7 @@ func TestChecksSettle(t *testing.T) {
 				return yes, nil
 			})
 		}, engine.Options{})
-		if r.Verdict != plan.VerdictPassed || looks != 3 {
+		if r.Verdict != plan.VerdictPassed || looks != 4 { // the last one confirms
 			t.Errorf("%s after %d looks: %s", r.Verdict, looks, r.Reason)
 		}
 	})
@@ -694,6 +697,99 @@ func TestChecksSettle(t *testing.T) {
 		}, engine.Options{})
 		if looks != 1 {
 			t.Errorf("a damaged file was looked at %d times", looks)
+		}
+	})
+}
+
+// TestAllChecksHoldAtOnce: what was true when it was looked at must be true still when all the others have been.
+func TestAllChecksHoldAtOnce(t *testing.T) {
+	first := func(n int, then plan.Finding) func(looks int) plan.Finding {
+		return func(looks int) plan.Finding {
+			if looks <= n {
+				return yes
+			}
+			return then
+		}
+	}
+	gone := plan.Failed("gone", "find out who did it")
+	for name, c := range map[string]struct {
+		// early is the answer of a check to each look, counted from 1, and late of the last one, which alters the cluster.
+		early   func(looks int) plan.Finding
+		late    plan.Finding
+		verdict plan.Verdict
+		reason  string
+		// early's answer and the looks that it takes.
+		finding plan.Finding
+		looks   int
+	}{
+		"all do": {
+			early: first(9, gone), late: yes, verdict: plan.VerdictPassed, finding: yes, looks: 2,
+		},
+		"one doesn't": {
+			early: first(1, gone), late: yes, verdict: plan.VerdictFailed, looks: 5,
+			finding: plan.Failed("no longer true when all checks were looked at again: gone", "find out who did it"),
+			reason:  "check early: no longer true when all checks were looked at again: gone",
+		},
+		"one doesn't, and that is final": {
+			early: first(1, gone.ForGood()), late: yes, verdict: plan.VerdictFailed, looks: 2,
+			finding: plan.Failed("no longer true when all checks were looked at again: gone", "find out who did it"),
+			reason:  "check early: no longer true when all checks were looked at again: gone",
+		},
+		"one doesn't for a moment": {
+			early: func(looks int) plan.Finding {
+				if looks == 2 {
+					return gone
+				}
+				return yes
+			},
+			late: yes, verdict: plan.VerdictPassed, finding: yes, looks: 3,
+		},
+		"one has nothing to look at any more": {
+			early: first(1, plan.Skipped("nothing there")), late: yes, verdict: plan.VerdictFailed, looks: 2,
+			finding: plan.Failed("it doesn't apply any more: nothing there", "somebody changed the cluster while it was being checked"),
+			reason:  "check early: it doesn't apply any more: nothing there",
+		},
+		"another one failed anyway": {
+			early: first(1, gone), late: plan.Failed("no", "").ForGood(), verdict: plan.VerdictFailed, finding: yes, looks: 1,
+			reason: "check late: no",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			looks, lateLooks := 0, 0
+			r := walk(t, func(s *script, _ func()) {
+				s.Checks = []plan.Check{
+					{Name: "early", Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+						looks++
+						return c.early(looks), nil
+					}},
+					{Name: "late", Alters: true, Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+						lateLooks++
+						return c.late, nil
+					}},
+				}
+			}, engine.Options{Poll: time.Second, Patience: 3500 * time.Millisecond})
+			got := r.finding("early")
+			if r.Verdict != c.verdict || r.Reason != c.reason || got.Status != c.finding.Status || got.Detail != c.finding.Detail || got.Remedy != c.finding.Remedy {
+				t.Errorf("%s, %q, %+v", r.Verdict, r.Reason, got)
+			}
+			if looks != c.looks || lateLooks != 1 {
+				t.Errorf("looked at %d times, and %d times at what alters the cluster; want %d and 1", looks, lateLooks, c.looks)
+			}
+		})
+	}
+	t.Run("an interruption then takes nothing back", func(t *testing.T) {
+		looks := 0
+		r := walk(t, func(s *script, stop func()) {
+			s.look("proven", func(ctx context.Context) (plan.Finding, error) {
+				if looks++; looks == 2 {
+					stop()
+					return plan.Finding{}, ctx.Err()
+				}
+				return yes, nil
+			})
+		}, engine.Options{})
+		if r.Verdict != plan.VerdictInterrupted || r.Reason != "interrupted when check proven was looked at again" || r.finding("proven").Status != plan.StatusPassed {
+			t.Errorf("%s, %q, %+v", r.Verdict, r.Reason, r.finding("proven"))
 		}
 	})
 }

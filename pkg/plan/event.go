@@ -45,7 +45,7 @@ type CheckStarted struct {
 	Check Check
 }
 
-// CheckFinished carries what a check finally saw.
+// CheckFinished carries what a check finally saw. It comes a second time, failed, for one that was true and no longer is when all have their answers.
 type CheckFinished struct {
 	At      time.Time
 	Check   Check

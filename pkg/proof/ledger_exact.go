@@ -103,7 +103,7 @@ func (c *LedgerCache) compare(ctx context.Context, s *Subject) (snapshot invento
 	}
 	c.after = after
 	before := inventory.Merge(s.Before.AtBreak, s.Before.AtOutage)
-	return c.snapshot, inventory.Compare(before, c.snapshot, after, inventory.Options{Own: s.Own}), nil
+	return c.snapshot, inventory.Compare(before, c.snapshot, after, inventory.Options{Own: slices.Concat(s.Own, newWork(s.Workload))}), nil
 }
 
 func (l *ledger) look(ctx context.Context, s *Subject) (plan.Finding, error) {

@@ -196,6 +196,9 @@ func newInformer(s Server, r watchedResource) (*informer, error) {
 	if err := i.shared.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { i.failed(err) }); err != nil {
 		return nil, err
 	}
+	if err := i.shared.SetTransform(bare); err != nil {
+		return nil, err
+	}
 	quiet := klog.Logger{}
 	i.registration, err = i.shared.AddEventHandlerWithOptions(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { i.noteObject(o, &i.added) },
@@ -203,6 +206,17 @@ func newInformer(s Server, r watchedResource) (*informer, error) {
 		DeleteFunc: i.noteDeletion,
 	}, cache.HandlerOptions{Logger: &quiet})
 	return i, err
+}
+
+// bare keeps of an object what is compared. On a large cluster all Pods and ConfigMaps would take gigabytes.
+func bare(o any) (any, error) {
+	m, err := apimeta.Accessor(o)
+	if err != nil {
+		return o, nil //nolint:nilerr // the tombstone of an object, which is bare already
+	}
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Namespace: m.GetNamespace(), Name: m.GetName(), UID: m.GetUID(), ResourceVersion: m.GetResourceVersion(),
+	}}, nil
 }
 
 // String names the informer.
