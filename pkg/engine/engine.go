@@ -31,7 +31,7 @@ type Options struct {
 	// reflectors in client-go's tools/cache), and only then learns what has become of the world.
 	Settle time.Duration
 	// Patience is how long each of these checks may take in any case, however much of Settle was over when it was first
-	// looked at. Default 10 s.
+	// looked at, and how long a check of phase Protect may take to be evaluated. Default 10 s.
 	Patience time.Duration
 	// LookTimeout bounds one evaluation of a check that has no bound of its own. Default 15 s.
 	LookTimeout time.Duration
@@ -330,7 +330,7 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 			continue
 		}
 		l := &look{check: c, began: time.Now(), until: settled}
-		if patient := l.began.Add(w.opt.Patience); phase == plan.Prove && patient.After(settled) {
+		if patient := l.began.Add(w.opt.Patience); patient.After(settled) {
 			l.until = patient
 		}
 		looks = append(looks, l)
@@ -364,6 +364,8 @@ type look struct {
 	// until is when no further look is taken.
 	until   time.Time
 	finding plan.Finding
+	// unread says that there is no answer: the check could not be evaluated.
+	unread bool
 	// done says that the finding is the answer, and cut that it is one only because the run was interrupted.
 	done, cut bool
 	// again says that it has an answer already, which stands if it is true still.
@@ -394,10 +396,12 @@ func (w *walk) settle(ctx context.Context, looks []*look) {
 // interrupted.
 func (w *walk) look(ctx context.Context, l *look) {
 	if l.finding.Status == "" || ctx.Err() == nil {
-		l.finding = w.lookOnce(ctx, l.check)
+		l.finding, l.unread = w.lookOnce(ctx, l.check)
 	}
 	l.cut = ctx.Err() != nil && l.finding.Status == plan.StatusFailed
-	l.done = l.finding.Status != plan.StatusFailed || l.finding.Final || l.cut || !time.Now().Before(l.until)
+	// What is protected lies still: an answer about it doesn't change.
+	final := l.finding.Final || l.check.Phase == plan.Protect && !l.unread
+	l.done = l.finding.Status != plan.StatusFailed || final || l.cut || !time.Now().Before(l.until)
 	if l.done && (!l.again || !w.stands(l)) {
 		w.emit(plan.CheckFinished{At: time.Now(), Check: l.check, Finding: l.finding, Elapsed: time.Since(l.began)})
 		w.count(l)
@@ -418,8 +422,8 @@ func (w *walk) stands(l *look) bool {
 	return l.finding.Status == plan.StatusPassed
 }
 
-// count takes an answer into account. A check that fails is an answer about the backup or the procedure, whatever its phase:
-// never a fault of the drill.
+// count takes an answer into account. A check that fails is an answer about the backup or the procedure, whatever its phase. One that could not be
+// evaluated is a failure of the recovery, too, where it looks at what was recovered, and the drill's own before that.
 func (w *walk) count(l *look) {
 	if l.check.Phase == plan.Prove && l.finding.Status != plan.StatusSkipped {
 		w.ran++
@@ -428,14 +432,16 @@ func (w *walk) count(l *look) {
 	case l.finding.Status != plan.StatusFailed:
 	case l.cut:
 		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in check %s", l.check.Name))
+	case l.unread && l.check.Phase == plan.Protect:
+		w.fail(plan.VerdictBroken, fmt.Sprintf("check %s %s", l.check.Name, l.finding.Detail))
 	default:
 		w.untrue = append(w.untrue, l.check.Name)
 		w.fail(plan.VerdictFailed, fmt.Sprintf("check %s: %s", l.check.Name, l.finding.Detail))
 	}
 }
 
-func (w *walk) lookOnce(ctx context.Context, c plan.Check) plan.Finding {
-	var f plan.Finding
+// lookOnce evaluates a check. Unread says that it could not be evaluated, which the finding tells of.
+func (w *walk) lookOnce(ctx context.Context, c plan.Check) (f plan.Finding, unread bool) {
 	bound := c.Timeout
 	if bound == 0 {
 		bound = w.opt.LookTimeout
@@ -446,11 +452,11 @@ func (w *walk) lookOnce(ctx context.Context, c plan.Check) plan.Finding {
 	})
 	switch {
 	case err != nil:
-		return plan.Failed("could not be evaluated: "+err.Error(), "see the error; a view that can't be read proves nothing")
+		return plan.Failed("could not be evaluated: "+err.Error(), "see the error; a view that can't be read proves nothing"), true
 	case f.Status != plan.StatusPassed && f.Status != plan.StatusFailed && f.Status != plan.StatusSkipped:
-		return plan.Failed(fmt.Sprintf("the check gave no answer (status %q)", f.Status), "this is a defect of drill")
+		return plan.Failed(fmt.Sprintf("the check gave no answer (status %q)", f.Status), "this is a defect of drill"), true
 	default:
-		return f
+		return f, false
 	}
 }
 

@@ -794,6 +794,31 @@ func TestAllChecksHoldAtOnce(t *testing.T) {
 	})
 }
 
+// TestUnreadProtection: what can't be read before anything is broken is tried for a while, and then it is the drill that is broken, not the backup.
+func TestUnreadProtection(t *testing.T) {
+	for name, c := range map[string]struct {
+		errors  int
+		verdict plan.Verdict
+		reason  string
+	}{
+		"for a moment": {errors: 3, verdict: plan.VerdictPassed},
+		"for good":     {errors: 1000, verdict: plan.VerdictBroken, reason: "check protected could not be evaluated: no luck"},
+	} {
+		looks := 0
+		r := walk(t, func(s *script, _ func()) {
+			s.look("protected", func(context.Context) (plan.Finding, error) {
+				if looks++; looks <= c.errors {
+					return plan.Finding{}, errNo
+				}
+				return yes, nil
+			})
+		}, engine.Options{Poll: time.Second, Patience: 5 * time.Second})
+		if r.Verdict != c.verdict || r.Reason != c.reason || slices.Contains(r.done, "break") != (c.verdict == plan.VerdictPassed) {
+			t.Errorf("%s: %s, %q, done %q", name, r.Verdict, r.Reason, r.done)
+		}
+	}
+}
+
 func TestChecksWithoutAnAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		look   func(context.Context) (plan.Finding, error)
