@@ -378,7 +378,7 @@ type resumption struct {
 	// wrong is nil when it was refused; right says so.
 	wrong *plan.Difference
 	right string
-	// taken says that it was taken up.
+	// taken says that it was taken up for sure: it sent something else than a refusal.
 	taken bool
 }
 
@@ -406,7 +406,7 @@ func (i *informer) goOn(ctx context.Context, s *Subject) resumption {
 		taken := fmt.Sprintf("it is taken up: what happens after revision %d, the snapshot's, and before that one is never sent", s.Snapshot.Revision)
 		select {
 		case <-quiet.C:
-			return differ(taken, true)
+			return differ(taken, false) // or the refusal is late
 		case e, open := <-w.ResultChan():
 			switch {
 			case open && e.Type != watch.Error:
