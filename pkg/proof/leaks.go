@@ -17,7 +17,6 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -30,32 +29,11 @@ const secretsPage = 100
 // Learn adds what the API server's Secrets hold to what is looked for. They are read through the API, which decrypts what is encrypted at rest. What was read
 // before an error is added too.
 func (l *Leaks) Learn(ctx context.Context, s Server) error {
-	o := metav1.ListOptions{Limit: secretsPage}
-	for {
-		page, next, err := listPage(ctx, s, secrets, o)
-		if err != nil {
-			return err
-		}
-		found, err := typed[corev1.Secret](page)
-		if err != nil {
-			return err
-		}
+	return each(ctx, s, secrets, secretsPage, func(u unstructured.Unstructured) error {
+		found, err := typed[corev1.Secret]([]unstructured.Unstructured{u})
 		l.Add(found...)
-		if next == "" {
-			return nil
-		}
-		o.Continue = next
-	}
-}
-
-func listPage(ctx context.Context, s Server, r schema.GroupVersionResource, o metav1.ListOptions) (page []unstructured.Unstructured, next string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	l, err := s.Client.Resource(r).List(ctx, o)
-	if err != nil {
-		return nil, "", fmt.Errorf("API server on %s: LIST %s: %w", s.Node, r.Resource, err)
-	}
-	return l.Items, l.GetContinue(), nil
+		return err
+	})
 }
 
 // Leaks finds private keys, bearer tokens, and the values of Secrets in texts. It never gives away a value. Methods may be called concurrently.

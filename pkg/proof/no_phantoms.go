@@ -23,8 +23,9 @@ func NoPhantoms(s *Subject) plan.Check {
 		Name: "no-phantoms",
 		Summary: "every container that runs, and every sandbox that is ready, on any node belongs to a pod that the API knows on that node, is in the pod's spec, and is the " +
 			"one that the pod's status names",
-		Phase: plan.Prove,
-		Look:  func(ctx context.Context) (plan.Finding, error) { return noPhantoms(ctx, s) },
+		Phase:   plan.Prove,
+		Timeout: wholeTimeout,
+		Look:    func(ctx context.Context) (plan.Finding, error) { return noPhantoms(ctx, s) },
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -82,7 +81,7 @@ func nodeHeartbeat(ctx context.Context, s *Subject) (plan.Finding, error) {
 // from the watch cache, in which an API server that was not restarted keeps what there was before the restore
 // (https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list). Only what else there is must be listed.
 func heartbeatsOf(ctx context.Context, s *Subject, server Server) (wrong []plan.Difference, right map[string]string, err error) {
-	listed, err := list(ctx, server, nodes, "", metav1.ListOptions{})
+	listed, err := listAll(ctx, server, nodes)
 	if err != nil {
 		return nil, nil, err
 	}

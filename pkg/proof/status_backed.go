@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,8 +27,9 @@ func StatusBacked(s *Subject) plan.Check {
 		Name: "status-backed",
 		Summary: "every container that a pod's status calls running runs on its node with that ID and start time and the pod's UID, and none that it calls " +
 			"ended or waiting does, as the node's container runtime says",
-		Phase: plan.Prove,
-		Look:  func(ctx context.Context) (plan.Finding, error) { return statusBacked(ctx, s) },
+		Phase:   plan.Prove,
+		Timeout: wholeTimeout,
+		Look:    func(ctx context.Context) (plan.Finding, error) { return statusBacked(ctx, s) },
 	}
 }
 
@@ -68,7 +68,7 @@ func bySubject(d []plan.Difference) {
 
 // podsOf returns every pod that a LIST shows, and those of the workload that GET finds though LIST doesn't.
 func podsOf(ctx context.Context, s *Subject) ([]corev1.Pod, error) {
-	items, err := list(ctx, s.Servers[0], pods, metav1.NamespaceAll, metav1.ListOptions{})
+	items, err := listAll(ctx, s.Servers[0], pods)
 	if err != nil {
 		return nil, err
 	}

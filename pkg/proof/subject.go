@@ -8,11 +8,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/pager"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -105,6 +107,9 @@ type Server struct {
 	Client dynamic.Interface
 }
 
+// wholeTimeout bounds a look at all objects of a kind on a large cluster.
+const wholeTimeout = 2 * time.Minute
+
 // callTimeout bounds one request to an API server; a watch is bounded by its context.
 const callTimeout = 5 * time.Second
 
@@ -175,6 +180,39 @@ func list(ctx context.Context, s Server, r schema.GroupVersionResource, namespac
 		return nil, fmt.Errorf("API server on %s: LIST %s: %w", s.Node, r.Resource, err)
 	}
 	return l.Items, nil
+}
+
+// objectsPage is how many objects are asked for at once.
+const objectsPage = 500
+
+// listAll asks for every object of a kind in all namespaces.
+func listAll(ctx context.Context, s Server, r schema.GroupVersionResource) (items []unstructured.Unstructured, err error) {
+	err = each(ctx, s, r, objectsPage, func(u unstructured.Unstructured) error {
+		items = append(items, u)
+		return nil
+	})
+	return items, err
+}
+
+// each visits every object of a kind in all namespaces. They are asked for page by page, each within callTimeout; all pages are of the same moment.
+func each(ctx context.Context, s Server, r schema.GroupVersionResource, page int64, visit func(unstructured.Unstructured) error) error {
+	pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		return s.Client.Resource(r).List(ctx, o)
+	})
+	pages.PageSize = page
+	err := pages.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
+		u, ok := o.(*unstructured.Unstructured)
+		if !ok {
+			return fmt.Errorf("an item is %T", o)
+		}
+		return visit(*u)
+	})
+	if err != nil {
+		return fmt.Errorf("API server on %s: LIST %s: %w", s.Node, r.Resource, err)
+	}
+	return nil
 }
 
 func get(ctx context.Context, s Server, o Object) (*unstructured.Unstructured, error) {

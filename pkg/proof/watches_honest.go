@@ -42,6 +42,7 @@ func WatchesHonest(s *Subject) plan.Check {
 		Name:    "watches-honest",
 		Summary: "an informer opened before the break ends up equal to a fresh LIST, with no event missed silently, on every API server",
 		Phase:   plan.Prove,
+		Timeout: wholeTimeout,
 		Look:    func(ctx context.Context) (plan.Finding, error) { return watchesHonest(ctx, s) },
 	}
 }
@@ -432,7 +433,7 @@ func tooLate(err error) bool {
 // truth returns what there is: a quorum LIST, and what a GET shows of the workload's objects, which reads etcd even where LIST is answered from a stale
 // cache. Objects that GET showed before are not asked for again.
 func (i *informer) truth(ctx context.Context, s *Subject, before state) (state, error) {
-	items, err := list(ctx, i.server, i.resource.GroupVersionResource, metav1.NamespaceAll, metav1.ListOptions{})
+	items, err := listAll(ctx, i.server, i.resource.GroupVersionResource)
 	if err != nil {
 		return nil, err
 	}
