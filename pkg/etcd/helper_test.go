@@ -14,16 +14,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 )
 
 // workerEnv makes the test binary act as the worker; witnessEnv names a FIFO that some kinds of worker hold open.
@@ -75,51 +73,14 @@ func worker(t testing.TB, kind string) etcd.Worker {
 }
 
 // server is a real etcd server in this process.
-type server struct {
-	*embed.Etcd
-	cfg *embed.Config
-	ep  etcd.Endpoint
-	cli *clientv3.Client
-	// stop may be called more than once.
-	stop func()
-}
+type server struct{ *member }
+
+type member = etcdtest.Server
 
 // serve starts a member on free loopback ports; tune may change its configuration.
 func serve(t testing.TB, dir string, tune func(*embed.Config)) *server {
 	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Name, cfg.Dir = "member-a", dir
-	cfg.LogLevel, cfg.LogOutputs = "panic", []string{os.DevNull}
-	cfg.UnsafeNoFsync = true
-	any0 := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.ListenPeerUrls = any0, any0
-	cfg.AdvertisePeerUrls = []url.URL{*peerURL(t)}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	if tune != nil {
-		tune(cfg)
-	}
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatalf("start etcd: %v", err)
-	}
-	s := &server{Etcd: e, cfg: cfg, stop: sync.OnceFunc(e.Close)}
-	t.Cleanup(s.stop)
-	select {
-	case <-e.Server.ReadyNotify():
-	case err := <-e.Err():
-		t.Fatalf("etcd: %v", err)
-	case <-time.After(time.Minute):
-		t.Fatal("etcd is not ready after a minute")
-	}
-	s.ep = etcd.Endpoint{URL: cfg.ListenClientUrls[0].Scheme + "://" + e.Clients[0].Addr().String()}
-	if cfg.ListenClientUrls[0].Scheme == "http" {
-		s.cli, err = clientv3.New(clientv3.Config{Endpoints: []string{s.ep.URL}, Logger: zap.NewNop()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.cli.Close() })
-	}
-	return s
+	return &server{etcdtest.Serve(t, dir, tune)}
 }
 
 // peerURL names a free port. Nobody connects to it: the members are alone in their clusters.
@@ -140,12 +101,12 @@ func (s *server) put(t testing.TB, n int) int64 {
 	for i := range n {
 		key := fmt.Sprintf("/registry/things/%03d", i)
 		for _, v := range []string{"first", fmt.Sprintf("value-%03d", i)} {
-			if _, err := s.cli.Put(t.Context(), key, v); err != nil {
+			if _, err := s.Client.Put(t.Context(), key, v); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if i%10 == 9 {
-			if _, err := s.cli.Delete(t.Context(), key); err != nil {
+			if _, err := s.Client.Delete(t.Context(), key); err != nil {
 				t.Fatal(err)
 			}
 			live--
@@ -163,10 +124,10 @@ func savedSnapshot(t testing.TB, keys int) string {
 	s := serve(t, t.TempDir(), nil)
 	s.put(t, keys)
 	path := filepath.Join(vault(t), "snap.db")
-	if _, err := etcd.Save(t.Context(), s.ep, path); err != nil {
+	if _, err := etcd.Save(t.Context(), s.Endpoint, path); err != nil {
 		t.Fatal(err)
 	}
-	s.stop()
+	s.Stop()
 	return path
 }
 

@@ -27,7 +27,7 @@ func (s *server) history(t *testing.T, seed uint64) map[string]string {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))
 	want := map[string]string{}
-	lease, err := s.cli.Grant(t.Context(), 3600)
+	lease, err := s.Client.Grant(t.Context(), 3600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func (s *server) history(t *testing.T, seed uint64) map[string]string {
 	}
 	do := func(ops ...clientv3.Op) int64 {
 		t.Helper()
-		done, err := s.cli.Txn(t.Context()).Then(ops...).Commit()
+		done, err := s.Client.Txn(t.Context()).Then(ops...).Commit()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func (s *server) history(t *testing.T, seed uint64) map[string]string {
 			revision := do(put(first, "txn"), clientv3.OpDelete(key), put(second, "txn"))
 			delete(want, key)
 			if i%100 == 59 {
-				if _, err := s.cli.Compact(t.Context(), revision, clientv3.WithCompactPhysical()); err != nil {
+				if _, err := s.Client.Compact(t.Context(), revision, clientv3.WithCompactPhysical()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -102,7 +102,7 @@ func TestKeys(t *testing.T) {
 	want := s.history(t, 1)
 
 	var live []etcd.KeyValue
-	revision, err := etcd.LiveKeys(t.Context(), s.ep, collect(&live))
+	revision, err := etcd.LiveKeys(t.Context(), s.Endpoint, collect(&live))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestKeys(t *testing.T) {
 	}
 
 	path := filepath.Join(vault(t), "snap.db")
-	info, err := etcd.Save(t.Context(), s.ep, path, etcd.VerifyWith(w))
+	info, err := etcd.Save(t.Context(), s.Endpoint, path, etcd.VerifyWith(w))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("snapshot: revision %d, %d keys, %v; live %d; verified %+v", of, len(kept), err, revision, info)
 	}
 	same(t, kept, live)
-	s.stop()
+	s.Stop()
 
 	dir, peer := filepath.Join(t.TempDir(), "restored"), peerURL(t)
 	if err := etcd.Restore(t.Context(), w, restoreOptions(path, dir, peer)); err != nil {
@@ -139,14 +139,14 @@ func TestKeys(t *testing.T) {
 		c.InitialCluster, c.InitialClusterToken = c.InitialClusterFromName(c.Name), "after-the-fire"
 	})
 	var after, again []etcd.KeyValue
-	revision, err = etcd.LiveKeys(t.Context(), restored.ep, collect(&after))
+	revision, err = etcd.LiveKeys(t.Context(), restored.Endpoint, collect(&after))
 	if err != nil || revision != info.Revision+bump {
 		t.Errorf("after the restore: revision %d, %v", revision, err)
 	}
 	same(t, after, live)
 	// Such a snapshot has a record without a key, at the revision that was jumped to.
 	second := filepath.Join(vault(t), "second.db")
-	if _, err := etcd.Save(t.Context(), restored.ep, second); err != nil {
+	if _, err := etcd.Save(t.Context(), restored.Endpoint, second); err != nil {
 		t.Fatal(err)
 	}
 	if of, err := etcd.SnapshotKeys(t.Context(), w, second, collect(&again)); err != nil || of != revision {
@@ -158,11 +158,11 @@ func TestKeys(t *testing.T) {
 func TestKeysOfAnEmptyEtcd(t *testing.T) {
 	s := serve(t, t.TempDir(), nil)
 	none := func(kv etcd.KeyValue) error { return fmt.Errorf("there is %q", kv.Key) }
-	if revision, err := etcd.LiveKeys(t.Context(), s.ep, none); revision != 1 || err != nil {
+	if revision, err := etcd.LiveKeys(t.Context(), s.Endpoint, none); revision != 1 || err != nil {
 		t.Errorf("live: %d, %v", revision, err)
 	}
 	path := filepath.Join(vault(t), "snap.db")
-	if _, err := etcd.Save(t.Context(), s.ep, path); err != nil {
+	if _, err := etcd.Save(t.Context(), s.Endpoint, path); err != nil {
 		t.Fatal(err)
 	}
 	if revision, err := etcd.SnapshotKeys(t.Context(), worker(t, "work"), path, none); revision != 1 || err != nil {
@@ -174,15 +174,15 @@ func TestKeysOfAnEmptyEtcd(t *testing.T) {
 func TestSnapshotKeysAfterTheLastRecordWasCompacted(t *testing.T) {
 	s := serve(t, t.TempDir(), nil)
 	s.put(t, 3)
-	gone, err := s.cli.Delete(t.Context(), "/registry/things/002")
+	gone, err := s.Client.Delete(t.Context(), "/registry/things/002")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.cli.Compact(t.Context(), gone.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+	if _, err := s.Client.Compact(t.Context(), gone.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(vault(t), "snap.db")
-	if _, err := etcd.Save(t.Context(), s.ep, path); err != nil {
+	if _, err := etcd.Save(t.Context(), s.Endpoint, path); err != nil {
 		t.Fatal(err)
 	}
 	var kept []etcd.KeyValue
@@ -196,29 +196,29 @@ func TestLiveKeysAreOfOneRevision(t *testing.T) {
 	s := serve(t, t.TempDir(), nil)
 	const keys = 1200
 	for i := range keys {
-		if _, err := s.cli.Put(t.Context(), fmt.Sprintf("%04d", i), "before"); err != nil {
+		if _, err := s.Client.Put(t.Context(), fmt.Sprintf("%04d", i), "before"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	st, err := etcd.StatusOf(t.Context(), s.ep)
+	st, err := etcd.StatusOf(t.Context(), s.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := 0
-	revision, err := etcd.LiveKeys(t.Context(), s.ep, func(kv etcd.KeyValue) error {
+	revision, err := etcd.LiveKeys(t.Context(), s.Endpoint, func(kv etcd.KeyValue) error {
 		if want := fmt.Sprintf("%04d", n); string(kv.Key) != want || string(kv.Value) != "before" {
 			t.Errorf("%q is %q; want %q before the changes", kv.Key, kv.Value, want)
 		}
 		if n++; n > 1 {
 			return nil
 		}
-		if _, err := s.cli.Put(t.Context(), "0500x", "new"); err != nil {
+		if _, err := s.Client.Put(t.Context(), "0500x", "new"); err != nil {
 			return err
 		}
-		if _, err := s.cli.Put(t.Context(), "0700", "changed"); err != nil {
+		if _, err := s.Client.Put(t.Context(), "0700", "changed"); err != nil {
 			return err
 		}
-		_, err := s.cli.Delete(t.Context(), "08", clientv3.WithPrefix())
+		_, err := s.Client.Delete(t.Context(), "08", clientv3.WithPrefix())
 		return err
 	})
 	if err != nil || revision != st.Revision || n != keys {
@@ -229,20 +229,20 @@ func TestLiveKeysAreOfOneRevision(t *testing.T) {
 func TestLiveKeysCompactedMeanwhile(t *testing.T) {
 	s := serve(t, t.TempDir(), nil)
 	for i := range 1200 {
-		if _, err := s.cli.Put(t.Context(), fmt.Sprint(i), ""); err != nil {
+		if _, err := s.Client.Put(t.Context(), fmt.Sprint(i), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
 	n := 0
-	_, err := etcd.LiveKeys(t.Context(), s.ep, func(etcd.KeyValue) error {
+	_, err := etcd.LiveKeys(t.Context(), s.Endpoint, func(etcd.KeyValue) error {
 		if n++; n > 1 {
 			return nil
 		}
-		later, err := s.cli.Put(t.Context(), "later", "")
+		later, err := s.Client.Put(t.Context(), "later", "")
 		if err != nil {
 			return err
 		}
-		_, err = s.cli.Compact(t.Context(), later.Header.Revision)
+		_, err = s.Client.Compact(t.Context(), later.Header.Revision)
 		return err
 	})
 	if !errors.Is(err, etcd.ErrCompacted) {
@@ -255,13 +255,13 @@ func TestKeysEnd(t *testing.T) {
 	s := serve(t, t.TempDir(), nil)
 	s.history(t, 2)
 	path := filepath.Join(vault(t), "snap.db")
-	if _, err := etcd.Save(t.Context(), s.ep, path); err != nil {
+	if _, err := etcd.Save(t.Context(), s.Endpoint, path); err != nil {
 		t.Fatal(err)
 	}
 	enough := errors.New("enough")
 	for name, read := range map[string]func(context.Context, func(etcd.KeyValue) error) (int64, error){
 		"live": func(ctx context.Context, each func(etcd.KeyValue) error) (int64, error) {
-			return etcd.LiveKeys(ctx, s.ep, each)
+			return etcd.LiveKeys(ctx, s.Endpoint, each)
 		},
 		"snapshot": func(ctx context.Context, each func(etcd.KeyValue) error) (int64, error) {
 			return etcd.SnapshotKeys(ctx, worker(t, "work"), path, each)

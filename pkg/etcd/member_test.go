@@ -23,10 +23,10 @@ func TestMemberAnswers(t *testing.T) {
 	s := serve(t, t.TempDir(), nil)
 	s.put(t, 20)
 
-	if err := etcd.Health(t.Context(), s.ep); err != nil {
+	if err := etcd.Health(t.Context(), s.Endpoint); err != nil {
 		t.Errorf("Health: %v", err)
 	}
-	st, err := etcd.StatusOf(t.Context(), s.ep)
+	st, err := etcd.StatusOf(t.Context(), s.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,30 +37,30 @@ func TestMemberAnswers(t *testing.T) {
 	if !strings.HasPrefix(version.Version, strings.TrimSuffix(st.StorageVersion, ".0")) {
 		t.Errorf("storage version %q of server %s", st.StorageVersion, version.Version)
 	}
-	members, err := etcd.Members(t.Context(), s.ep)
+	members, err := etcd.Members(t.Context(), s.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := s.cfg.AdvertisePeerUrls[0].String()
+	want := s.Config().AdvertisePeerUrls[0].String()
 	if len(members) != 1 || members[0].Name != "member-a" || !slices.Equal(members[0].PeerURLs, []string{want}) ||
 		!members[0].Started || members[0].ID != st.MemberID {
 		t.Errorf("Members = %+v", members)
 	}
-	h, err := etcd.HashKV(t.Context(), s.ep, 0)
+	h, err := etcd.HashKV(t.Context(), s.Endpoint, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := etcd.HashKV(t.Context(), s.ep, h.HashRevision)
+	again, err := etcd.HashKV(t.Context(), s.Endpoint, h.HashRevision)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if h != again || h.HashRevision != st.Revision {
 		t.Errorf("HashKV = %+v, then %+v", h, again)
 	}
-	if earlier, err := etcd.HashKV(t.Context(), s.ep, 10); err != nil || earlier.Hash == h.Hash {
+	if earlier, err := etcd.HashKV(t.Context(), s.Endpoint, 10); err != nil || earlier.Hash == h.Hash {
 		t.Errorf("HashKV at 10 = %+v, %v; want another hash", earlier, err)
 	}
-	if _, err := etcd.HashKV(t.Context(), s.ep, -1); err == nil {
+	if _, err := etcd.HashKV(t.Context(), s.Endpoint, -1); err == nil {
 		t.Error("HashKV at -1: no error")
 	}
 }
@@ -75,7 +75,7 @@ func TestHealthNamesAlarms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = etcd.Health(t.Context(), s.ep)
+			err = etcd.Health(t.Context(), s.Endpoint)
 			if err == nil || !strings.Contains(err.Error(), alarm.String()) {
 				t.Fatalf("Health = %v, want the alarm named", err)
 			}
@@ -140,17 +140,17 @@ func TestTLS(t *testing.T) {
 		}
 	})
 	var err error
-	if s.ep.TLS, err = etcd.TLSFromPEM(ours.ca, ours.cert, ours.key); err != nil {
+	if s.Endpoint.TLS, err = etcd.TLSFromPEM(ours.ca, ours.cert, ours.key); err != nil {
 		t.Fatal(err)
 	}
-	if err := etcd.Health(t.Context(), s.ep); err != nil {
+	if err := etcd.Health(t.Context(), s.Endpoint); err != nil {
 		t.Errorf("Health: %v", err)
 	}
 	path := filepath.Join(vault(t), "snap.db")
-	if _, err := etcd.Save(t.Context(), s.ep, path); err != nil {
+	if _, err := etcd.Save(t.Context(), s.Endpoint, path); err != nil {
 		t.Errorf("Save: %v", err)
 	}
-	if _, err := etcd.HashKV(t.Context(), s.ep, 0); err != nil {
+	if _, err := etcd.HashKV(t.Context(), s.Endpoint, 0); err != nil {
 		t.Errorf("HashKV: %v", err)
 	}
 
@@ -158,14 +158,14 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := etcd.Health(t.Context(), etcd.Endpoint{URL: s.ep.URL, TLS: wrong}); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if err := etcd.Health(t.Context(), etcd.Endpoint{URL: s.Endpoint.URL, TLS: wrong}); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with a foreign authority: %v, want it to speak of the certificate", err)
 	}
 	without, err := etcd.TLSFromPEM(ours.ca, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := etcd.Health(t.Context(), etcd.Endpoint{URL: s.ep.URL, TLS: without}); err == nil {
+	if err := etcd.Health(t.Context(), etcd.Endpoint{URL: s.Endpoint.URL, TLS: without}); err == nil {
 		t.Error("without a client certificate: no error")
 	}
 	for name, pem := range map[string]pki{

@@ -26,15 +26,15 @@ func TestRawRoundTrip(t *testing.T) {
 	w := worker(t, "work")
 	s := serve(t, t.TempDir(), nil)
 	live := s.put(t, 50)
-	db := databaseOf(s.cfg.Dir)
+	db := databaseOf(s.Config().Dir)
 	if _, err := etcd.RevisionOf(t.Context(), w, db); err == nil {
 		t.Error("the database of a running etcd has a revision")
 	}
-	last, err := s.cli.Put(t.Context(), "/registry/last", "acknowledged just before")
+	last, err := s.Client.Put(t.Context(), "/registry/last", "acknowledged just before")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.stop()
+	s.Stop()
 	old, err := os.ReadFile(db)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestRawRoundTrip(t *testing.T) {
 		c.AdvertisePeerUrls = []url.URL{*peer}
 		c.InitialCluster, c.InitialClusterToken = c.InitialClusterFromName(c.Name), "after-the-fire"
 	})
-	all, err := r.cli.Get(t.Context(), "/registry/", clientv3.WithPrefix())
+	all, err := r.Client.Get(t.Context(), "/registry/", clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,17 +82,17 @@ func TestDatabaseKeys(t *testing.T) {
 	w := worker(t, "work")
 	s := serve(t, t.TempDir(), nil)
 	live := s.put(t, 50)
-	db := databaseOf(s.cfg.Dir)
+	db := databaseOf(s.Config().Dir)
 	none := func(etcd.KeyValue) error { return nil }
 	if _, err := etcd.DatabaseKeys(t.Context(), w, db, none); err == nil {
 		t.Error("the database of a running etcd was read")
 	}
 	var want []etcd.KeyValue
-	revision, err := etcd.LiveKeys(t.Context(), s.ep, collect(&want))
+	revision, err := etcd.LiveKeys(t.Context(), s.Endpoint, collect(&want))
 	if err != nil || int64(len(want)) != live {
 		t.Fatalf("%d keys, %v", len(want), err)
 	}
-	s.stop()
+	s.Stop()
 	var got []etcd.KeyValue
 	if of, err := etcd.DatabaseKeys(t.Context(), w, db, collect(&got)); err != nil || of != revision || !reflect.DeepEqual(got, want) {
 		t.Errorf("%d keys of revision %d, %v; want %d of %d", len(got), of, err, len(want), revision)
@@ -112,23 +112,23 @@ func TestRevisionOf(t *testing.T) {
 	w := worker(t, "work")
 	t.Run("empty store", func(t *testing.T) {
 		s := serve(t, t.TempDir(), nil)
-		s.stop()
-		if got, err := etcd.RevisionOf(t.Context(), w, databaseOf(s.cfg.Dir)); err != nil || got != 1 {
+		s.Stop()
+		if got, err := etcd.RevisionOf(t.Context(), w, databaseOf(s.Config().Dir)); err != nil || got != 1 {
 			t.Errorf("RevisionOf = %d, %v; want 1", got, err)
 		}
 	})
 	t.Run("compacted to the end", func(t *testing.T) {
 		s := serve(t, t.TempDir(), nil)
 		s.put(t, 10) // the last write deletes a key
-		status, err := etcd.StatusOf(t.Context(), s.ep)
+		status, err := etcd.StatusOf(t.Context(), s.Endpoint)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.cli.Compact(t.Context(), status.Revision, clientv3.WithCompactPhysical()); err != nil {
+		if _, err := s.Client.Compact(t.Context(), status.Revision, clientv3.WithCompactPhysical()); err != nil {
 			t.Fatal(err)
 		}
-		s.stop()
-		if got, err := etcd.RevisionOf(t.Context(), w, databaseOf(s.cfg.Dir)); err != nil || got != status.Revision {
+		s.Stop()
+		if got, err := etcd.RevisionOf(t.Context(), w, databaseOf(s.Config().Dir)); err != nil || got != status.Revision {
 			t.Errorf("RevisionOf = %d, %v; want %d", got, err, status.Revision)
 		}
 	})

@@ -64,7 +64,7 @@ func through(t *testing.T, s *server, limit int64, cut bool) etcd.Endpoint {
 func TestSaveBrokenOff(t *testing.T) {
 	s := serve(t, t.TempDir(), nil)
 	for i := range 8 {
-		if _, err := s.cli.Put(t.Context(), fmt.Sprint(i), strings.Repeat("x", 1<<20)); err != nil {
+		if _, err := s.Client.Put(t.Context(), fmt.Sprint(i), strings.Repeat("x", 1<<20)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -111,7 +111,7 @@ func TestRoundTrip(t *testing.T) {
 	live := s.put(t, 50)
 	path := filepath.Join(vault(t), "snap.db")
 	before := time.Now()
-	saved, err := etcd.Save(t.Context(), s.ep, path, etcd.VerifyWith(w))
+	saved, err := etcd.Save(t.Context(), s.Endpoint, path, etcd.VerifyWith(w))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := etcd.StatusOf(t.Context(), s.ep)
+	st, err := etcd.StatusOf(t.Context(), s.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,12 +147,12 @@ func TestRoundTrip(t *testing.T) {
 	modesAre(t, filepath.Dir(path))
 
 	// What is written after the snapshot is lost by going back to it.
-	lost, err := s.cli.Put(t.Context(), "/registry/late", "x")
+	lost, err := s.Client.Put(t.Context(), "/registry/late", "x")
 	if err != nil {
 		t.Fatal(err)
 	}
 	idBefore := st.ClusterID
-	s.stop()
+	s.Stop()
 
 	dir := filepath.Join(t.TempDir(), "etcd-restored")
 	peer := peerURL(t)
@@ -166,17 +166,17 @@ func TestRoundTrip(t *testing.T) {
 		c.AdvertisePeerUrls = []url.URL{*peer}
 		c.InitialCluster, c.InitialClusterToken = c.InitialClusterFromName(c.Name), "after-the-fire"
 	})
-	if err := etcd.Health(t.Context(), r.ep); err != nil {
+	if err := etcd.Health(t.Context(), r.Endpoint); err != nil {
 		t.Fatal(err)
 	}
-	members, err := etcd.Members(t.Context(), r.ep)
+	members, err := etcd.Members(t.Context(), r.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(members) != 1 || members[0].Name != "member-a" || !slices.Equal(members[0].PeerURLs, []string{peer.String()}) {
 		t.Errorf("members = %+v", members)
 	}
-	after, err := etcd.StatusOf(t.Context(), r.ep)
+	after, err := etcd.StatusOf(t.Context(), r.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestRoundTrip(t *testing.T) {
 	if after.ClusterID == idBefore {
 		t.Error("a fresh token, but the same cluster ID")
 	}
-	all, err := r.cli.Get(t.Context(), "/registry/", clientv3.WithPrefix())
+	all, err := r.Client.Get(t.Context(), "/registry/", clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,19 +194,19 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("%d keys, first %s; want %d", all.Count, all.Kvs[0], live)
 	}
 	// A client that held a revision from before must notice.
-	old := <-r.cli.Watch(t.Context(), "/registry/", clientv3.WithPrefix(), clientv3.WithRev(lost.Header.Revision))
+	old := <-r.Client.Watch(t.Context(), "/registry/", clientv3.WithPrefix(), clientv3.WithRev(lost.Header.Revision))
 	if !errors.Is(old.Err(), rpctypes.ErrCompacted) || old.CompactRevision != after.Revision {
 		t.Errorf("a watch from before the restore got %v, compacted at %d; want ErrCompacted at %d", old.Err(), old.CompactRevision, after.Revision)
 	}
-	if _, err := r.cli.Get(t.Context(), "/registry/things/000", clientv3.WithRev(lost.Header.Revision)); !errors.Is(err, rpctypes.ErrCompacted) {
+	if _, err := r.Client.Get(t.Context(), "/registry/things/000", clientv3.WithRev(lost.Header.Revision)); !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("a read from before the restore got %v; want ErrCompacted", err)
 	}
 
 	// A restored cluster can be saved and restored in its turn.
-	if _, err := r.cli.Put(t.Context(), "/registry/new", "y"); err != nil {
+	if _, err := r.Client.Put(t.Context(), "/registry/new", "y"); err != nil {
 		t.Fatal(err)
 	}
-	second, err := etcd.Save(t.Context(), r.ep, filepath.Join(vault(t), "second.db"), etcd.VerifyWith(w))
+	second, err := etcd.Save(t.Context(), r.Endpoint, filepath.Join(vault(t), "second.db"), etcd.VerifyWith(w))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestSaveRefuses(t *testing.T) {
 		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := etcd.Save(t.Context(), s.ep, path); !errors.Is(err, etcd.ErrTargetExists) {
+		if _, err := etcd.Save(t.Context(), s.Endpoint, path); !errors.Is(err, etcd.ErrTargetExists) {
 			t.Errorf("Save = %v", err)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
@@ -349,7 +349,7 @@ func TestSaveRefuses(t *testing.T) {
 		if err := os.Symlink("/nowhere", path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := etcd.Save(t.Context(), s.ep, path); !errors.Is(err, etcd.ErrTargetExists) {
+		if _, err := etcd.Save(t.Context(), s.Endpoint, path); !errors.Is(err, etcd.ErrTargetExists) {
 			t.Errorf("Save = %v", err)
 		}
 	})
@@ -358,13 +358,13 @@ func TestSaveRefuses(t *testing.T) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := etcd.Save(t.Context(), s.ep, filepath.Join(dir, "snap.db")); !errors.Is(err, etcd.ErrFolderOpen) {
+		if _, err := etcd.Save(t.Context(), s.Endpoint, filepath.Join(dir, "snap.db")); !errors.Is(err, etcd.ErrFolderOpen) {
 			t.Errorf("Save = %v", err)
 		}
 		onlyHas(t, dir)
 	})
 	t.Run("no name", func(t *testing.T) {
-		if _, err := etcd.Save(t.Context(), s.ep, ""); err == nil {
+		if _, err := etcd.Save(t.Context(), s.Endpoint, ""); err == nil {
 			t.Error("no error")
 		}
 	})
@@ -382,7 +382,7 @@ func TestSaveCancelledLeavesNothing(t *testing.T) {
 				cancel()
 				want = context.Canceled
 			}
-			if _, err := etcd.Save(ctx, s.ep, filepath.Join(dir, "snap.db"), etcd.VerifyWith(w)); !errors.Is(err, want) {
+			if _, err := etcd.Save(ctx, s.Endpoint, filepath.Join(dir, "snap.db"), etcd.VerifyWith(w)); !errors.Is(err, want) {
 				t.Errorf("Save = %v, want %v", err, want)
 			}
 			onlyHas(t, dir)
@@ -590,7 +590,7 @@ func TestVerifyOfWhatIsNoFile(t *testing.T) {
 		t.Errorf("a folder: %v", err)
 	}
 	s := serve(t, t.TempDir(), nil)
-	if _, err := etcd.Verify(t.Context(), w, filepath.Join(s.cfg.Dir, "member/snap/db")); err == nil || !strings.Contains(err.Error(), "running") {
+	if _, err := etcd.Verify(t.Context(), w, filepath.Join(s.Config().Dir, "member/snap/db")); err == nil || !strings.Contains(err.Error(), "running") {
 		t.Errorf("the database of a running server: %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -19,30 +18,11 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 	"github.com/etcd-drill/drill/pkg/inventory"
 )
 
-// workerEnv makes the test binary act as the worker that opens snapshots.
-const workerEnv = "DRILL_TEST_INVENTORY_WORKER"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(workerEnv) == "" {
-		os.Exit(m.Run())
-	}
-	if err := etcd.WorkerMain(context.Background(), os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func worker(t testing.TB) etcd.Worker {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return etcd.Worker{Command: []string{"env", workerEnv + "=yes", self}}
-}
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 // keys are a source: values by key, all written at the same revision.
 type keys map[string][]byte
@@ -146,7 +126,7 @@ func TestRecord(t *testing.T) {
 	if *record == "" {
 		t.Skip("nothing to record from: -record is not set")
 	}
-	from := inventory.FromSnapshot(worker(t), *record)
+	from := inventory.FromSnapshot(etcdtest.Worker(t), *record)
 	inv, err := inventory.Read(t.Context(), from)
 	if err != nil {
 		t.Fatal(err)

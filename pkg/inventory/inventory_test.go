@@ -5,25 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protowire"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
@@ -257,42 +253,11 @@ func TestReadAgainAfterCompaction(t *testing.T) {
 	}
 }
 
-// member is a real etcd in this process.
-func member(t *testing.T) (etcd.Endpoint, *clientv3.Client) {
-	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir, cfg.LogLevel, cfg.LogOutputs, cfg.UnsafeNoFsync = t.TempDir(), "panic", []string{os.DevNull}, true
-	any0 := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	cfg.ListenClientUrls, cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = any0, any0, []url.URL{{Scheme: "http", Host: l.Addr().String()}}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		t.Fatal("etcd is not ready after a minute")
-	}
-	ep := etcd.Endpoint{URL: "http://" + e.Clients[0].Addr().String()}
-	cli, err := clientv3.New(clientv3.Config{Endpoints: []string{ep.URL}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cli.Close() })
-	return ep, cli
-}
-
 // TestFiftyLateObjects has 50 objects made after the snapshot, among much that happens all the time; they are named, and nothing else is. It goes through a real etcd and a real snapshot, on
 // what a real API server stored.
 func TestFiftyLateObjects(t *testing.T) {
-	ep, cli := member(t)
+	member := etcdtest.Serve(t, t.TempDir(), nil)
+	ep, cli := member.Endpoint, member.Client
 	write := func(k keys) {
 		t.Helper()
 		for key, value := range k {
@@ -321,7 +286,7 @@ func TestFiftyLateObjects(t *testing.T) {
 	if _, err := etcd.Save(t.Context(), ep, path); err != nil {
 		t.Fatal(err)
 	}
-	from := inventory.FromSnapshot(worker(t), path)
+	from := inventory.FromSnapshot(etcdtest.Worker(t), path)
 	snapshot, err := inventory.Read(t.Context(), from)
 	if err != nil || len(snapshot.Objects) != len(all) {
 		t.Fatalf("%d keys of %d, %v", len(snapshot.Objects), len(all), err)
@@ -381,7 +346,7 @@ func TestSourcesThatFail(t *testing.T) {
 	if err := os.WriteFile(path, []byte("no snapshot"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if inv, err := inventory.Read(t.Context(), inventory.FromSnapshot(worker(t), path)); !errors.Is(err, etcd.ErrNotSnapshot) || inv.Objects != nil {
+	if inv, err := inventory.Read(t.Context(), inventory.FromSnapshot(etcdtest.Worker(t), path)); !errors.Is(err, etcd.ErrNotSnapshot) || inv.Objects != nil {
 		t.Errorf("%+v, %v", inv, err)
 	}
 	if inv, err := inventory.Read(t.Context(), inventory.FromEtcd(etcd.Endpoint{URL: "http://127.0.0.1:1"})); err == nil || inv.Objects != nil {
@@ -389,7 +354,7 @@ func TestSourcesThatFail(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if inv, err := inventory.Read(ctx, inventory.FromSnapshot(worker(t), path)); !errors.Is(err, context.Canceled) || inv.Objects != nil {
+	if inv, err := inventory.Read(ctx, inventory.FromSnapshot(etcdtest.Worker(t), path)); !errors.Is(err, context.Canceled) || inv.Objects != nil {
 		t.Errorf("%+v, %v", inv, err)
 	}
 }

@@ -1,50 +1,27 @@
 package proof
 
 import (
-	"net/url"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-// realEtcd is an etcd of one member in this process.
+// realEtcd is an etcd of one member, which another one may join that can't be reached.
 func realEtcd(t *testing.T, name string) (etcd.Endpoint, *clientv3.Client) {
 	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Name, cfg.Dir = name, t.TempDir()
-	cfg.LogLevel, cfg.LogOutputs = "panic", []string{os.DevNull}
-	cfg.UnsafeNoFsync = true
-	free := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.ListenPeerUrls = free, free
-	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:1"}} // nobody else is to join
-	cfg.InitialCluster, cfg.InitialClusterToken = cfg.InitialClusterFromName(name), name
-	cfg.StrictReconfigCheck = false
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		t.Fatal("etcd is not ready after a minute")
-	}
-	ep := etcd.Endpoint{URL: "http://" + e.Clients[0].Addr().String()}
-	cli, err := clientv3.New(clientv3.Config{Endpoints: []string{ep.URL}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cli.Close() })
-	return ep, cli
+	s := etcdtest.Serve(t, t.TempDir(), func(cfg *embed.Config) {
+		cfg.Name, cfg.InitialCluster, cfg.InitialClusterToken = name, cfg.InitialClusterFromName(name), name
+		cfg.StrictReconfigCheck = false
+	})
+	return s.Endpoint, s.Client
 }
 
 func memberNamed(name string) controlplane.Member {

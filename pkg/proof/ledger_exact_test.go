@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
@@ -51,13 +52,9 @@ func settingsOf(uid, data string) string {
 func newLedgerCase(t *testing.T) *ledgerCase {
 	t.Helper()
 	ep, cli := realEtcd(t, "a")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := &ledgerCase{cli: cli, s: &Subject{
 		Endpoints: []etcd.Endpoint{ep},
-		Worker:    etcd.Worker{Command: []string{"env", workerEnv + "=1", self}},
+		Worker:    etcdtest.Worker(t),
 		Own:       []plan.Object{{APIVersion: "v1", Kind: "ConfigMap", Namespace: "default", Name: "probe"}},
 	}}
 	c.put(t, keyDeployment, webOf(2, 2))

@@ -1,38 +1,23 @@
 package proof
 
 import (
-	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-// workerEnv makes the test binary act as the worker that opens snapshots.
-const workerEnv = "DRILL_TEST_ETCD_WORKER"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(workerEnv) == "" {
-		os.Exit(m.Run())
-	}
-	if err := etcd.WorkerMain(context.Background(), os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 // namespaceStored is the namespace kube-system as the API server stores it.
 func namespaceStored(t *testing.T, uid string) string {
@@ -51,31 +36,17 @@ func namespaceStored(t *testing.T, uid string) string {
 // realSnapshot is one of a real etcd server that holds a namespace kube-system, and before it a custom resource whose key ends alike.
 func realSnapshot(t *testing.T, namespace string) plan.SnapshotInfo {
 	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir, cfg.LogLevel, cfg.LogOutputs, cfg.UnsafeNoFsync = t.TempDir(), "panic", []string{os.DevNull}, true
-	free := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.ListenPeerUrls = free, free
-	server, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	select {
-	case <-server.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		t.Fatal("etcd is not ready after a minute")
-	}
-	cli := v3client.New(server.Server)
-	defer cli.Close()
+	server := etcdtest.Serve(t, t.TempDir(), nil)
+	defer server.Stop()
 	for key, value := range map[string]string{
 		"/other/prefix/example.com/namespaces/kube-system": `{"apiVersion":"example.com/v1","kind":"Namespace","metadata":{"name":"kube-system","uid":"cccccccc-4b5a-6978-8796-a5b4c3d2e1f0"}}`,
 		"/other/prefix/namespaces/kube-system":             namespace, "/other/prefix/pods/x": "x",
 	} {
-		if _, err := cli.Put(t.Context(), key, value); err != nil {
+		if _, err := server.Client.Put(t.Context(), key, value); err != nil {
 			t.Fatal(err)
 		}
 	}
-	info, err := etcd.Save(t.Context(), etcd.Endpoint{URL: "http://" + server.Clients[0].Addr().String()}, filepath.Join(t.TempDir(), "vault", "snapshot.db"))
+	info, err := etcd.Save(t.Context(), server.Endpoint, filepath.Join(t.TempDir(), "vault", "snapshot.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,11 +54,7 @@ func realSnapshot(t *testing.T, namespace string) plan.SnapshotInfo {
 }
 
 func TestSnapshotIntact(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	worker := etcd.Worker{Command: []string{"env", workerEnv + "=1", self}}
+	worker := etcdtest.Worker(t)
 	const ours, theirs = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "ffffffff-4b5a-6978-8796-a5b4c3d2e1f0"
 	sound := realSnapshot(t, namespaceStored(t, ours))
 	api := serve(t, "cp-a", &apiServer{objects: map[string][]object{"namespaces": {

@@ -21,7 +21,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -29,9 +28,6 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -39,6 +35,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/probe"
 	"github.com/etcd-drill/drill/pkg/proof"
@@ -123,7 +120,8 @@ func serviceAt(t *testing.T, base string) serviceAddress {
 
 // TestEtcdsRevisionIsNoted, of a real etcd, as it grows.
 func TestEtcdsRevisionIsNoted(t *testing.T) {
-	base, cli := realEtcd(t)
+	server := etcdtest.Serve(t, t.TempDir(), nil)
+	base, cli := server.Endpoint.URL, server.Client
 	a, seen := keepAsking(base, nil), &proof.Revisions{}
 	for range 3 {
 		put, err := cli.Put(t.Context(), "/registry/x", "y")
@@ -135,41 +133,6 @@ func TestEtcdsRevisionIsNoted(t *testing.T) {
 			t.Errorf("revision %d, noted %d, %v; etcd says %d", got, seen.Highest(), err, want)
 		}
 	}
-}
-
-// realEtcd is an etcd of one member in this process.
-func realEtcd(t *testing.T) (base string, cli *clientv3.Client) {
-	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Name, cfg.Dir = "probed", t.TempDir()
-	cfg.LogLevel, cfg.LogOutputs = "panic", []string{os.DevNull}
-	cfg.UnsafeNoFsync = true
-	l, err := net.Listen("tcp", "127.0.0.1:0") // the JSON gateway calls etcd at the address that it was told to listen on, so the port must be known
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: l.Addr().String()}}
-	cfg.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:1"}} // nobody else is to join
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		t.Fatal("etcd is not ready after a minute")
-	}
-	base = "http://" + e.Clients[0].Addr().String()
-	cli, err = clientv3.New(clientv3.Config{Endpoints: []string{base}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cli.Close() })
-	return base, cli
 }
 
 // certificates are those of a server on the loopback address and of its clients, PEM.

@@ -6,35 +6,19 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
-	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/etcd/etcdtest"
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
-// workerEnv makes the test binary act as the worker that opens databases.
-const workerEnv = "DRILL_TEST_STAGE_WORKER"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(workerEnv) == "" {
-		os.Exit(m.Run())
-	}
-	if err := etcd.WorkerMain(context.Background(), os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 // oldNode is a node whose disk is this machine's, with an etcd container that has a folder mounted.
 type oldNode struct {
@@ -65,41 +49,24 @@ func (n oldNode) Exec(_ context.Context, c cluster.Cmd) (cluster.Result, error) 
 // stopped is the data directory of an etcd that held a ConfigMap for each name, written in this order, and was stopped; with its last revision.
 func stopped(t *testing.T, names ...string) (dir string, revision int64) {
 	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir, cfg.LogLevel, cfg.LogOutputs, cfg.UnsafeNoFsync = t.TempDir(), "panic", []string{os.DevNull}, true
-	free := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.ListenPeerUrls = free, free
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		t.Fatal("etcd is not ready after a minute")
-	}
-	cli := v3client.New(e.Server)
-	defer cli.Close()
+	dir = t.TempDir()
+	server := etcdtest.Serve(t, dir, nil)
+	defer server.Stop()
 	for _, name := range names {
-		r, err := cli.Put(t.Context(), "/registry/configmaps/default/"+name, fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q,"uid":%q}}`, name, name))
+		r, err := server.Client.Put(t.Context(), "/registry/configmaps/default/"+name, fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q,"uid":%q}}`, name, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		revision = r.Header.GetRevision()
 	}
-	return cfg.Dir, revision
+	return dir, revision
 }
 
 // noted is a stage on which noteLast saw one object, and whose two members' etcds ran on these directories.
 func noted(t *testing.T, mounted string, fetched *int, dirs ...string) *Stage {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &Stage{opt: Options{Dir: t.TempDir()}}
-	s.Subject.Worker = etcd.Worker{Command: []string{"env", workerEnv + "=1", self}}
+	s.Subject.Worker = etcdtest.Worker(t)
 	s.Subject.Before = proof.Before{Revision: 3, AtOutage: inventory.Inventory{Revision: 2, Objects: map[string]inventory.Object{"/registry/configmaps/default/a": {}}}}
 	for i, dir := range dirs {
 		s.Target.Members = append(s.Target.Members, controlplane.Member{

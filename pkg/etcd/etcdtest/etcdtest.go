@@ -1,0 +1,107 @@
+// Package etcdtest gives tests a real etcd in their own process, and makes their binary the worker that opens etcd's files.
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"github.com/etcd-drill/drill/pkg/etcd"
+)
+
+// workerEnv makes the test's binary act as the worker.
+const workerEnv = "DRILL_TEST_ETCD_WORKER"
+
+// Main is the TestMain of a package that uses Worker.
+func Main(m *testing.M) {
+	if os.Getenv(workerEnv) == "" {
+		os.Exit(m.Run())
+	}
+	if err := etcd.WorkerMain(context.Background(), os.Stdin, os.Stdout); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Worker starts the test's binary again, as a worker.
+func Worker(t testing.TB) etcd.Worker {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return etcd.Worker{Command: []string{"env", workerEnv + "=yes", self}}
+}
+
+// Server is an etcd of one member.
+type Server struct {
+	*embed.Etcd
+	Endpoint etcd.Endpoint
+	// Client is nil where etcd was tuned to speak TLS.
+	Client *clientv3.Client
+	// Stop ends it. It may be called more than once.
+	Stop func()
+}
+
+// patience is how long an etcd may take to be ready.
+const patience = time.Minute
+
+// Serve starts an etcd on free loopback ports with its data in dir, until the test ends; tune may change its configuration. It does not sync what it writes.
+func Serve(t testing.TB, dir string, tune func(*embed.Config)) *Server {
+	t.Helper()
+	cfg := embed.NewConfig()
+	cfg.Name, cfg.Dir = "member-a", dir
+	cfg.LogLevel, cfg.LogOutputs = "panic", []string{os.DevNull}
+	cfg.UnsafeNoFsync = true
+	// The JSON gateway calls etcd at the address that it was told to listen on, so that the port must be known. To the peers' nobody connects.
+	cfg.ListenClientUrls, cfg.AdvertisePeerUrls = free(t), free(t)
+	cfg.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	if tune != nil {
+		tune(cfg)
+	}
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		t.Fatalf("start etcd: %v", err)
+	}
+	s := &Server{Etcd: e, Stop: sync.OnceFunc(e.Close)}
+	t.Cleanup(s.Stop)
+	select {
+	case <-e.Server.ReadyNotify():
+	case err := <-e.Err():
+		t.Fatalf("etcd: %v", err)
+	case <-time.After(patience):
+		t.Fatalf("etcd is not ready after %s", patience)
+	}
+	scheme := cfg.ListenClientUrls[0].Scheme
+	s.Endpoint = etcd.Endpoint{URL: scheme + "://" + e.Clients[0].Addr().String()}
+	if scheme != "http" {
+		return s
+	}
+	s.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint.URL}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Client.Close() })
+	return s
+}
+
+// free names a port on the loopback address that nobody listens on.
+func free(t testing.TB) []url.URL {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return []url.URL{{Scheme: "http", Host: l.Addr().String()}}
+}
