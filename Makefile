@@ -59,7 +59,7 @@ sabotage: engine ## Run the sabotaged drills alone: each fault must be caught by
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) sabotage
 
 .PHONY: mutants
-mutants: engine ## Take out one check after the other, and see that unit tests and sabotage notice; takes most of an hour
+mutants: engine ## Take out one check after the other, and see that unit tests and sabotage notice; takes half an hour
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" go run ./hack/mutants -sabotage
 
 .PHONY: engine

@@ -64,9 +64,17 @@ var _ = AfterSuite(func() { gexec.CleanupBuildArtifacts() })
 
 func (l lab) worker() etcd.Worker { return etcd.Worker{Command: []string{l.binary, "etcd-worker"}} }
 
+// givenCluster names a cluster of one control plane that is there already, for whoever runs few specs many times.
+const givenCluster = "DRILL_E2E_CLUSTER"
+
 // newCluster makes a cluster that is deleted when the specs around are done.
 func (l lab) newCluster(ctx context.Context, controlPlanes int) cluster.Cluster {
 	GinkgoHelper()
+	if given := os.Getenv(givenCluster); given != "" && controlPlanes == 1 {
+		c, err := l.provider.Attach(ctx, given)
+		Expect(err).NotTo(HaveOccurred())
+		return c
+	}
 	name := "drill-e2e-" + runner.Letters()
 	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: name, ControlPlanes: controlPlanes, Image: os.Getenv("DRILL_NODE_IMAGE")})
 	Expect(err).NotTo(HaveOccurred())

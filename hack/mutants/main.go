@@ -22,10 +22,12 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/etcd-drill/drill/pkg/proof"
+	"github.com/etcd-drill/drill/pkg/runner"
 )
 
 func main() {
@@ -49,12 +51,17 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	// With tests that fail anyway, every mutant would look as if somebody had noticed.
-	if out, err := goTool(ctx, "test", "-count=1", "./pkg/proof"); err != nil {
+	if out, err := goTool(ctx, nil, "test", "-count=1", "./pkg/proof"); err != nil {
 		return fmt.Errorf("the tests fail with every check in its place: %w\n%s", err, tail(out))
+	}
+	var l *lab
+	if *withSabotage {
+		l = &lab{}
+		defer func() { l.close(ctx) }()
 	}
 	var results []result
 	for _, c := range checks {
-		r, err := kill(ctx, c, *withSabotage)
+		r, err := kill(ctx, c, l)
 		if err != nil {
 			return fmt.Errorf("check %s: %w", c, err)
 		}
@@ -62,6 +69,37 @@ func run(ctx context.Context, args []string) error {
 		results = append(results, r)
 	}
 	return score(results, *withSabotage)
+}
+
+// lab is the cluster on which mutants are tried, one after the other. A run ends with the control plane that it began with.
+type lab struct {
+	name string
+}
+
+// cluster returns its name, and makes it if there is none.
+func (l *lab) cluster(ctx context.Context) (string, error) {
+	if l.name != "" {
+		return l.name, nil
+	}
+	name := "drill-e2e-" + runner.Letters()
+	if out, err := goTool(ctx, nil, "run", "./drill", "cluster", "create", name); err != nil {
+		return "", fmt.Errorf("making a cluster: %w\n%s", err, tail(out))
+	}
+	l.name = name
+	return name, nil
+}
+
+// close deletes the cluster, if there is one.
+func (l *lab) close(ctx context.Context) {
+	if l.name == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if out, err := goTool(ctx, nil, "run", "./drill", "cluster", "delete", l.name); err != nil {
+		fmt.Fprintf(os.Stderr, "mutants: cluster %s could not be deleted: %v\n%s\n", l.name, err, tail(out))
+	}
+	l.name = ""
 }
 
 func chosen(only string) ([]string, error) {
@@ -101,8 +139,8 @@ func noticed(b bool) string {
 	return "-"
 }
 
-// kill runs the tests without the check.
-func kill(ctx context.Context, check string, withSabotage bool) (r result, err error) {
+// kill runs the tests without the check, and with a lab the sabotage suite.
+func kill(ctx context.Context, check string, l *lab) (r result, err error) {
 	r.check = check
 	dir, err := os.MkdirTemp("", "mutant-")
 	if err != nil {
@@ -114,10 +152,10 @@ func kill(ctx context.Context, check string, withSabotage bool) (r result, err e
 		return r, err
 	}
 	// A mutant that can't be built proves nothing by failing.
-	if out, err := goTool(ctx, "build", "-overlay", overlay, "./..."); err != nil {
+	if out, err := goTool(ctx, nil, "build", "-overlay", overlay, "./..."); err != nil {
 		return r, fmt.Errorf("the mutant can't be built: %w\n%s", err, out)
 	}
-	out, err := goTool(ctx, "test", "-count=1", "-overlay", overlay, "./pkg/proof")
+	out, err := goTool(ctx, nil, "test", "-count=1", "-failfast", "-overlay", overlay, "./pkg/proof")
 	switch {
 	case ctx.Err() != nil:
 		return r, ctx.Err()
@@ -125,18 +163,27 @@ func kill(ctx context.Context, check string, withSabotage bool) (r result, err e
 		return r, fmt.Errorf("the tests could not be run: %w\n%s", err, out)
 	}
 	r.unit = err != nil
-	if withSabotage {
-		r.sabotage, err = caught(ctx, check, overlay, dir)
-		return r, err
+	if l == nil {
+		return r, nil
 	}
-	return r, nil
+	r.sabotage, err = caught(ctx, check, overlay, dir, l)
+	if err != nil && ctx.Err() == nil { // the cluster may be what is wrong
+		fmt.Fprintf(os.Stderr, "%s, once more on another cluster: %v\n", check, err)
+		l.close(ctx)
+		r.sabotage, err = caught(ctx, check, overlay, dir, l)
+	}
+	return r, err
 }
 
-// caught runs the faults that break the check, and says whether a spec failed because the check did not.
-func caught(ctx context.Context, check, overlay, dir string) (bool, error) {
+// caught runs the faults that break the check until a spec fails, and says whether one did because the check did not.
+func caught(ctx context.Context, check, overlay, dir string, l *lab) (bool, error) {
+	cluster, err := l.cluster(ctx)
+	if err != nil {
+		return false, err
+	}
 	file := filepath.Join(dir, "report.json")
-	out, err := goTool(ctx, "test", "-count=1", "-tags", "e2e", "-timeout", "30m", "-overlay", overlay, "./e2e",
-		"-ginkgo.label-filter=sabotage && breaks-"+check, "-ginkgo.json-report="+file)
+	out, err := goTool(ctx, []string{"DRILL_E2E_CLUSTER=" + cluster}, "test", "-count=1", "-tags", "e2e", "-timeout", "30m", "-overlay", overlay, "./e2e",
+		"-ginkgo.label-filter=sabotage && breaks-"+check, "-ginkgo.fail-fast", "-ginkgo.json-report="+file)
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
@@ -175,9 +222,10 @@ func tail(b []byte) []byte {
 	return b[max(0, len(b)-most):]
 }
 
-// goTool runs the go command, and ends all that it started when ctx does.
-func goTool(ctx context.Context, args ...string) ([]byte, error) {
+// goTool runs the go command with more in its environment, and ends all that it started when ctx does.
+func goTool(ctx context.Context, env []string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	return cmd.CombinedOutput()
