@@ -85,18 +85,19 @@ var _ = Describe("the command line", Label("cli"), func() {
 	}, SpecTimeout(10*time.Minute))
 
 	DescribeTable("deletes its cluster when it is interrupted",
-		func(ctx SpecContext, moment string) {
+		func(ctx SpecContext, moment string, args ...string) {
 			before := clusters(ctx)
-			s := drill("run", "deployment-loss")
+			s := drill(args...)
 			Eventually(ctx, s.Out).Should(gbytes.Say(moment))
 			// As a terminal does it: the whole group gets the signal.
 			Expect(syscall.Kill(-s.Command.Process.Pid, syscall.SIGINT)).To(Succeed())
 			Eventually(ctx, s).Should(gexec.Exit(130))
 			Expect(clusters(ctx)).To(Equal(before))
 		},
-		Entry("while the workload comes up", "ok .* create cluster", SpecTimeout(8*time.Minute)),
-		Entry("in the outage", "ok .* stop-control-plane", SpecTimeout(8*time.Minute)),
-		Entry("while it proves", "ok .* wait-kube-scheduler", SpecTimeout(8*time.Minute)),
+		Entry("while the workload comes up", "ok .* create cluster", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
+		Entry("in the outage", "ok .* stop-control-plane", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
+		Entry("while it proves", "ok .* wait-kube-scheduler", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
+		Entry("in the outage of a comparison", "ok .* wait-.*-gone", "compare", "deployment-loss", "--procedures", "manifest-move", SpecTimeout(8*time.Minute)),
 	)
 
 	It("deletes what there is of its cluster when it is interrupted while making it", func(ctx SpecContext) {
