@@ -26,15 +26,13 @@ type play struct {
 	literal   bool
 	// open are checks that may pass or not within their time: the procedure leaves clients as they are, and those take as long as they take to come back.
 	open []string
-	// settle is how long the checks may take, where it is less than usual.
-	settle time.Duration
 }
 
 // follow makes a spec of each step and each check of the play, in order.
 func follow(p play, on func() cluster.Cluster) {
 	var l *live
 	BeforeAll(func() {
-		l = start(runner.Job{Scenario: p.scenario, Procedure: p.procedure, Literal: p.literal, Settle: p.settle, Cluster: on()})
+		l = start(runner.Job{Scenario: p.scenario, Procedure: p.procedure, Literal: p.literal, Cluster: on()})
 	})
 	outline := scenarios.Plan(p.scenario, p.procedure, stage.Textbook("any", p.procedure, ""))
 	for _, s := range outline.Steps {
@@ -93,10 +91,8 @@ var _ = Describe("deployment-loss", func() {
 				func() cluster.Cluster { return c })
 		})
 		Context("with manifest-move", Ordered, Label("manifest-move"), func() {
-			follow(play{
-				scenario: scenarios.DeploymentLoss(), procedure: procedure.ManifestMove(),
-				open: []string{"service-answers", "new-work-runs"}, settle: 20 * time.Second, // no need to wait for what is open
-			}, func() cluster.Cluster { return c })
+			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.ManifestMove(), open: []string{"service-answers", "new-work-runs"}},
+				func() cluster.Cluster { return c })
 		})
 		It("names what was made after the snapshot, each object and nothing else", Label("loss"), func(ctx SpecContext) {
 			const made = 50
