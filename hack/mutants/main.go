@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string) error {
 	return score(results, *withSabotage)
 }
 
-// lab is the cluster on which mutants are tried, one after the other. A run ends with the control plane that it began with.
+// lab is the cluster on which mutants are tried, one after the other. What a fault leaves behind where nobody noticed it, the next run begins anew: all of the control plane.
 type lab struct {
 	name string
 }

@@ -303,7 +303,7 @@ func (w *walk) act(ctx context.Context, s plan.Step) error {
 }
 
 // checks evaluates the checks of a phase, in rounds: each that is not true yet is looked at again when all the others have had their turn, so that the time
-// to settle is one for all of them. When all of the proof are true, each is looked at once more. After trouble they are reported as skipped: what they would see says nothing about the procedure
+// to settle is one for all of them. When all of the proof have their answers, each that was true is looked at once more. After trouble they are reported as skipped: what they would see says nothing about the procedure
 // any more.
 func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 	settled := time.Now()
@@ -318,6 +318,7 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 		}
 		if c.Alters {
 			w.settle(ctx, looks)
+			w.confirm(ctx, looks, func(c plan.Check) bool { return c.Undisturbed })
 			// What was waited for before must not be taken from those that could not begin.
 			settled = time.Now().Add(w.opt.Settle)
 		}
@@ -340,36 +341,40 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 		}
 	}
 	w.settle(ctx, looks)
-	if phase == plan.Prove && w.verdict == "" {
-		w.confirm(ctx, looks)
-	}
+	w.confirm(ctx, looks, func(c plan.Check) bool { return !c.Alters })
 }
 
-// confirm looks once more at what was true when it was looked at: somebody may have acted since on what it remembers from before, and every check is to hold at
-// the same time. What no longer does has Patience to become true again. What alters the cluster isn't looked at again.
-func (w *walk) confirm(ctx context.Context, looks []*look) {
+// confirm looks once more at each of these checks that was true in Prove and was not looked at again yet, whatever the others say: somebody may have acted since on
+// what it remembers from before, and all are to hold at the same time. What no longer is true has Patience to become so again.
+func (w *walk) confirm(ctx context.Context, looks []*look, concerns func(plan.Check) bool) {
 	var again []*look
 	for _, l := range looks {
-		if l.finding.Status == plan.StatusPassed && !l.check.Alters {
-			again = append(again, &look{check: l.check, began: l.began, until: time.Now().Add(w.opt.Patience), again: true})
+		if l.finding.Status == plan.StatusPassed && l.check.Phase == plan.Prove && !l.confirmed && concerns(l.check) {
+			l.confirmed = true
+			again = append(again, &look{check: l.check, began: l.began, again: true})
 		}
 	}
+	if len(again) == 0 || ctx.Err() != nil {
+		return
+	}
+	w.emit(plan.ConfirmStarted{At: time.Now(), Checks: len(again)})
 	w.settle(ctx, again)
+	w.emit(plan.ConfirmFinished{At: time.Now()})
 }
 
 // look is one check on its way to an answer.
 type look struct {
 	check plan.Check
 	began time.Time
-	// until is when no further look is taken.
+	// until is when no further look is taken. One that is taken again has none until it is found untrue.
 	until   time.Time
 	finding plan.Finding
 	// unread says that there is no answer: the check could not be evaluated.
 	unread bool
 	// done says that the finding is the answer, and cut that it is one only because the run was interrupted.
 	done, cut bool
-	// again says that it has an answer already, which stands if it is true still.
-	again bool
+	// again says that it has an answer already, which stands if it is true still, and confirmed that it was looked at again.
+	again, confirmed bool
 }
 
 // settle looks again at the checks that are not done, in rounds, until all are.
@@ -399,6 +404,9 @@ func (w *walk) look(ctx context.Context, l *look) {
 		l.finding, l.unread = w.lookOnce(ctx, l.check)
 	}
 	l.cut = ctx.Err() != nil && l.finding.Status == plan.StatusFailed
+	if l.until.IsZero() {
+		l.until = time.Now().Add(w.opt.Patience)
+	}
 	// What is protected lies still: an answer about it doesn't change.
 	final := l.finding.Final || l.check.Phase == plan.Protect && !l.unread
 	l.done = l.finding.Status != plan.StatusFailed || final || l.cut || !time.Now().Before(l.until)

@@ -160,6 +160,16 @@ func wellFormed(t *testing.T, p plan.Plan, r result) {
 				t.Errorf("step %s is %s with error %v", e.Step.Name, e.Status, e.Err)
 			}
 			open = ""
+		case plan.ConfirmStarted:
+			if open != "" || len(looking) > 0 || e.Checks == 0 {
+				t.Errorf("%d checks are looked at again within %s and %v", e.Checks, open, looking)
+			}
+			open = "confirming"
+		case plan.ConfirmFinished:
+			if open != "confirming" {
+				t.Errorf("looking again ends within %q", open)
+			}
+			open = ""
 		case plan.CheckStarted:
 			if open != "" || looking[e.Check.Name] || checks[e.Check.Name] > 0 {
 				t.Errorf("check %s starts within %s, or again", e.Check.Name, open)
@@ -169,7 +179,7 @@ func wellFormed(t *testing.T, p plan.Plan, r result) {
 			if r.finding(e.Check.Name).Status != plan.StatusFailed || e.Finding.Status != plan.StatusPassed {
 				checks[e.Check.Name]++
 			} // else it was true, and is so no longer
-			if open != "" {
+			if open != "" && open != "confirming" {
 				t.Errorf("check %s finishes within %s", e.Check.Name, open)
 			}
 			delete(looking, e.Check.Name)
@@ -405,7 +415,7 @@ func TestWalk(t *testing.T) {
 				}
 			},
 			verdict: plan.VerdictFailed, reason: "2 checks failed: second, third; check second: not so",
-			done: "arrange, protect, protected, break, recover, proven, measure, evidence, undo-1, undo-2, close tidy=true",
+			done: "arrange, protect, protected, break, recover, proven, proven, measure, evidence, undo-1, undo-2, close tidy=true",
 		},
 		"what must be tried is tried although the old state can't be put back": {
 			build: func(s *script, _ func()) {
@@ -726,7 +736,7 @@ func TestAllChecksHoldAtOnce(t *testing.T) {
 			early: first(9, gone), late: yes, verdict: plan.VerdictPassed, finding: yes, looks: 2,
 		},
 		"one doesn't": {
-			early: first(1, gone), late: yes, verdict: plan.VerdictFailed, looks: 5,
+			early: first(1, gone), late: yes, verdict: plan.VerdictFailed, looks: 6,
 			finding: plan.Failed("no longer true when all checks were looked at again: gone", "find out who did it"),
 			reason:  "check early: no longer true when all checks were looked at again: gone",
 		},
@@ -750,8 +760,9 @@ func TestAllChecksHoldAtOnce(t *testing.T) {
 			reason:  "check early: it doesn't apply any more: nothing there",
 		},
 		"another one failed anyway": {
-			early: first(1, gone), late: plan.Failed("no", "").ForGood(), verdict: plan.VerdictFailed, finding: yes, looks: 1,
-			reason: "check late: no",
+			early: first(1, gone.ForGood()), late: plan.Failed("no", "").ForGood(), verdict: plan.VerdictFailed, looks: 2,
+			finding: plan.Failed("no longer true when all checks were looked at again: gone", "find out who did it"),
+			reason:  "2 checks failed: late, early; check late: no",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -777,6 +788,46 @@ func TestAllChecksHoldAtOnce(t *testing.T) {
 			}
 		})
 	}
+	t.Run("before one that alters the cluster begins, where that would be in the way", func(t *testing.T) {
+		altered := false
+		looks := map[string]int{}
+		r := walk(t, func(s *script, _ func()) {
+			s.Checks = nil
+			for name, undisturbed := range map[string]bool{"counts": true, "other": false} {
+				s.Checks = append(s.Checks, plan.Check{Name: name, Undisturbed: undisturbed, Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+					if looks[name]++; undisturbed && altered {
+						return plan.Failed("more than there was", ""), nil
+					}
+					return yes, nil
+				}})
+			}
+			s.Checks = append(s.Checks, plan.Check{Name: "alters", Alters: true, Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+				altered = true
+				return yes, nil
+			}})
+		}, engine.Options{})
+		if r.Verdict != plan.VerdictPassed || looks["counts"] != 2 || looks["other"] != 2 {
+			t.Errorf("%s, %q, after these looks: %v", r.Verdict, r.Reason, looks)
+		}
+	})
+	t.Run("with patience for each, however long the others take", func(t *testing.T) {
+		looks := 0
+		r := walk(t, func(s *script, _ func()) {
+			slow := plan.Check{Name: "slow", Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+				time.Sleep(20 * time.Second)
+				return yes, nil
+			}}
+			s.Checks = []plan.Check{slow, {Name: "once", Phase: plan.Prove, Look: func(context.Context) (plan.Finding, error) {
+				if looks++; looks == 2 {
+					return plan.Finding{}, errNo
+				}
+				return yes, nil
+			}}}
+		}, engine.Options{LookTimeout: time.Minute, Patience: 2 * time.Second})
+		if r.Verdict != plan.VerdictPassed || looks != 3 {
+			t.Errorf("%s, %q, after %d looks", r.Verdict, r.Reason, looks)
+		}
+	})
 	t.Run("an interruption then takes nothing back", func(t *testing.T) {
 		looks := 0
 		r := walk(t, func(s *script, stop func()) {

@@ -14,8 +14,8 @@ import (
 
 // Options change what Compare counts.
 type Options struct {
-	// Own are objects that somebody goes on writing on purpose. They are left out, together with what they control; for a Namespace also what is in it, and for a Service
-	// its Endpoints and the addresses that were given to it. The version in APIVersion doesn't matter.
+	// Own are objects that somebody goes on writing on purpose. They are left out, together with what they control; for a Namespace also what is in it. The version in
+	// APIVersion doesn't matter.
 	Own []plan.Object
 }
 
@@ -183,11 +183,6 @@ func versionless(o plan.Object) plan.Object {
 	return o
 }
 
-// service is the name of a Service, versionless.
-func service(n fullName) plan.Object {
-	return plan.Object{Kind: "Service", Namespace: n.namespace, Name: n.name}
-}
-
 // spread notes that what an object that is left out covers is left out, too, and says whether that is news.
 func (c *comparison) spread(o Object, inSnapshot bool) bool {
 	place := c.place(&o)
@@ -208,7 +203,7 @@ func (c *comparison) spread(o Object, inSnapshot bool) bool {
 
 // place returns by which entry the whole object is left out; counts for most.
 func (c *comparison) place(o *Object) int {
-	if c.own[versionless(o.Object)] || c.own[service(o.serves)] {
+	if c.own[versionless(o.Object)] {
 		return own
 	}
 	if place, covered := c.namespaces[o.Namespace]; covered && o.Namespace != "" {

@@ -138,13 +138,6 @@ func TestOwn(t *testing.T) {
 	tree := deployment.with(owned("ReplicaSet", "rs", "r", "Deployment", "d")).with(owned("Pod", "p", "p", "ReplicaSet", "r"))
 	stranger := owned("Pod", "q", "q", "ReplicaSet", "other")
 	namespace := keys{"/registry/namespaces/ns": asStored(t, "{apiVersion: v1, kind: Namespace, metadata: {name: ns, uid: nn}}")}
-	endpoints := keys{"/registry/services/endpoints/ns/s": asStored(t, "{apiVersion: v1, kind: Endpoints, metadata: {name: s, namespace: ns, uid: e}}")}
-	service := keys{"/registry/services/specs/ns/s": asStored(t, "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: ns, uid: ss}}")}.with(endpoints)
-	address := func(ip, resource, name string) keys {
-		return keys{"/registry/ipaddresses/" + ip: asStored(t, fmt.Sprintf(`{apiVersion: networking.k8s.io/v1, kind: IPAddress, metadata: {name: %s, uid: %s},
-  spec: {parentRef: {group: "", resource: %s, namespace: ns, name: %s}}}`, ip, ip, resource, name))}
-	}
-	service = service.with(address("10.0.0.1", "services", "s"))
 	own := func(apiVersion, kind, namespace, name string) inventory.Options {
 		return inventory.Options{Own: []plan.Object{{APIVersion: apiVersion, Kind: kind, Namespace: namespace, Name: name}}}
 	}
@@ -159,8 +152,6 @@ func TestOwn(t *testing.T) {
 		{"removed", tree.with(stranger), keys{}, own("apps/v1beta1", "Deployment", "ns", "mine"), "missing q", 3},
 		{"another group", deployment, keys{}, own("extensions/v1beta1", "Deployment", "ns", "mine"), "missing mine", 0},
 		{"another namespace", deployment, keys{}, own("apps/v1", "Deployment", "other", "mine"), "missing mine", 0},
-		{"a Service", keys{}, service.with(address("10.0.0.2", "services", "other")).with(address("10.0.0.3", "gateways", "s")), own("v1", "Service", "ns", "s"), "added 10.0.0.2; added 10.0.0.3", 3},
-		{"another Service", endpoints, keys{}, own("v1", "Service", "other", "s"), "missing s", 0},
 		{"a namespace", namespace.with(stranger), tree, own("v1", "Namespace", "", "ns"), "", 5},
 	} {
 		l := inventory.Compare(c.snapshot.with(c.after).read(t), c.snapshot.read(t), c.after.read(t), c.options)

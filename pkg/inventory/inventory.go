@@ -63,8 +63,6 @@ type Object struct {
 	observes schema.GroupKind
 	// selects says of a Service that it selects Pods: the controller manager keeps its Endpoints.
 	selects bool
-	// serves is, for Endpoints and for the address that was given to a Service, the Service.
-	serves fullName
 	// expires is when a bootstrap token does; zero for everything else.
 	expires time.Time
 }
@@ -167,7 +165,7 @@ func (r *reader) object(kv etcd.KeyValue, known []Inventory) (Object, error) {
 		if owner := metav1.GetControllerOf(u); owner != nil {
 			o.controller = owner.UID
 		}
-		o.observes, o.selects, o.serves = observed(s), selects(s), serves(s)
+		o.observes, o.selects = observed(s), selects(s)
 		o.expires = expiry(s)
 	}
 	for i, rule := range r.rules {
@@ -261,20 +259,6 @@ func selects(s stored) bool {
 	v, _, _ := unstructured.NestedFieldNoCopy(s.content, "spec", "selector")
 	selector, _ := v.(map[string]any)
 	return len(selector) > 0
-}
-
-// serves returns the Service that Endpoints or an IPAddress are there for; nothing for everything else. The API server makes an IPAddress for each address that it gives to a Service
-// (https://kubernetes.io/docs/reference/networking/virtual-ips/#ip-address-objects).
-func serves(s stored) fullName {
-	switch groupKind(s.object) {
-	case schema.GroupKind{Kind: "Endpoints"}:
-		return fullNameOf(s.object)
-	case schema.GroupKind{Group: "networking.k8s.io", Kind: "IPAddress"}:
-		if s.text("spec", "parentRef", "group") == "" && s.text("spec", "parentRef", "resource") == "services" {
-			return fullName{s.text("spec", "parentRef", "namespace"), s.text("spec", "parentRef", "name")}
-		}
-	}
-	return fullName{}
 }
 
 // fullName is what objects of different kinds in the same namespace can have in common.

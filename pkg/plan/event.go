@@ -45,12 +45,24 @@ type CheckStarted struct {
 	Check Check
 }
 
-// CheckFinished carries what a check finally saw. It comes a second time, failed, for one that was true and no longer is when all have their answers.
+// CheckFinished carries what a check finally saw. It comes a second time, failed, for one that was true and no longer is when it is looked at once more: the last one counts.
 type CheckFinished struct {
 	At      time.Time
 	Check   Check
 	Finding Finding
 	Elapsed time.Duration
+}
+
+// ConfirmStarted says that checks that were true are about to be looked at once more.
+type ConfirmStarted struct {
+	At time.Time
+	// Checks is how many.
+	Checks int
+}
+
+// ConfirmFinished says that they have been.
+type ConfirmFinished struct {
+	At time.Time
 }
 
 // Measured carries the numbers of the run.
@@ -82,12 +94,14 @@ type RunFinished struct {
 	Elapsed  time.Duration
 }
 
-func (RunStarted) event()    {}
-func (StepStarted) event()   {}
-func (StepFinished) event()  {}
-func (CheckStarted) event()  {}
-func (CheckFinished) event() {}
-func (Measured) event()      {}
-func (EvidenceKept) event()  {}
-func (Warning) event()       {}
-func (RunFinished) event()   {}
+func (RunStarted) event()      {}
+func (StepStarted) event()     {}
+func (StepFinished) event()    {}
+func (CheckStarted) event()    {}
+func (CheckFinished) event()   {}
+func (ConfirmStarted) event()  {}
+func (ConfirmFinished) event() {}
+func (Measured) event()        {}
+func (EvidenceKept) event()    {}
+func (Warning) event()         {}
+func (RunFinished) event()     {}

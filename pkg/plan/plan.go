@@ -122,8 +122,12 @@ type Check struct {
 	Timeout time.Duration
 	// Alters says that looking changes the cluster. It begins only when every check before it has its answer.
 	Alters bool
-	// Look evaluates the check once. It is called again until it passes or the time to settle is over, and once more when all checks of the proof are true,
-	// unless it alters something; so calling it twice must be the same as calling it once. An error means that it could not be evaluated, which counts as failed.
+	// Undisturbed says that what an altering check makes would be in its way, because it counts what there is: it is looked at once more before such a one begins,
+	// and not when all have their answers.
+	Undisturbed bool
+	// Look evaluates the check once. It is called again until it passes or the time to settle is over, and once more when all checks of the proof have their
+	// answers, unless it alters something; so calling it twice must be the same as calling it once. An error means that it could not be evaluated, which counts as failed;
+	// before anything is broken it means that the drill is broken.
 	Look func(ctx context.Context) (Finding, error)
 }
 

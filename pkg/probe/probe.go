@@ -42,42 +42,40 @@ func (s Sample) Ended() time.Time { return s.Began.Add(s.Took) }
 // Series is every answer to one question, oldest first.
 type Series []Sample
 
-// Brief is how long a service that is back must hold for it to be back for good, and how long it may then be away again without the outage
-// counting as going on: the patience of one question and some. On a busy machine a single answer comes too late now and then.
+// Brief is how long a service that is back must hold for it to be back for good, and how long it may then go unanswered without the outage counting
+// as going on: the patience of some questions. On a busy machine an answer comes too late now and then.
 const Brief = 3 * time.Second
 
-// Gap is a time during which questions went unanswered.
+// Gap is a time during which questions went unanswered. Those with less than Brief between them are one gap.
 type Gap struct {
 	// Began is when the first of them was asked.
 	Began time.Time
 	// Ended is when the next answer came; the zero time if none did.
 	Ended time.Time
+	// Unanswered is how many went so, and Away for how long, without the time between.
+	Unanswered int
+	Away       time.Duration
 }
 
-// long says whether the gap is more than a stumble. One that never ended is long if questions were asked for that time.
-func (g Gap) long(last time.Time) bool {
-	if g.Ended.IsZero() {
-		return last.Sub(g.Began) > Brief
-	}
-	return g.Ended.Sub(g.Began) > Brief
-}
-
-// Back says how long after since the service was there for good: from since to the answer that ended the first gap, or the last that was
-// longer than Brief, gaps with less than Brief between them being one. It is 0 when no question asked after since went unanswered,
-// and nil when that gap did not end, or when nothing was asked. Later are the gaps after that.
+// Back says how long after since the service was there for good: from since to the answer that ended the outage. That is the last gap in which the service was away for longer
+// than Brief or, where there is none, the longest in which more than one question went unanswered. It is 0 when there is neither, and nil when the outage did not end, or when
+// nothing was asked. Later are the gaps after the outage, all of them if there was none.
 func (s Series) Back(since time.Time) (back *time.Duration, later []Gap) {
-	gaps, last := s.gaps(since)
-	if last.IsZero() {
+	gaps, asked := s.gaps(since)
+	if !asked {
 		return nil, nil
 	}
-	if len(gaps) == 0 {
-		return new(time.Duration), nil
-	}
-	outage := 0
+	outage := -1
 	for i, g := range gaps {
-		if g.long(last) {
+		switch {
+		case g.Away > Brief:
+			outage = i
+		case g.Unanswered > 1 && (outage < 0 || gaps[outage].Away <= Brief && g.Away > gaps[outage].Away):
 			outage = i
 		}
+	}
+	if outage < 0 {
+		return new(time.Duration), gaps
 	}
 	if end := gaps[outage].Ended; !end.IsZero() {
 		d := end.Sub(since)
@@ -86,27 +84,36 @@ func (s Series) Back(since time.Time) (back *time.Duration, later []Gap) {
 	return back, gaps[outage+1:]
 }
 
-// gaps are those after since, and when the last answer, or none, was had; those with less than Brief between them are one.
-func (s Series) gaps(since time.Time) (gaps []Gap, last time.Time) {
+// gaps are those after since; asked says whether anything was.
+func (s Series) gaps(since time.Time) (gaps []Gap, asked bool) {
 	var open *Gap
+	var from time.Time // of what is open
 	for _, x := range s {
 		if x.Ended().Before(since) {
 			continue
 		}
-		last = x.Ended()
-		switch {
-		case x.Err == nil && open != nil:
-			open.Ended, open = x.Ended(), nil
-		case x.Err == nil || open != nil:
-		case len(gaps) > 0 && x.Began.Sub(gaps[len(gaps)-1].Ended) < Brief:
+		asked = true
+		if x.Err == nil {
+			if open != nil {
+				open.Ended, open.Away = x.Ended(), open.Away+x.Ended().Sub(from)
+			}
+			open = nil
+			continue
+		}
+		if open == nil {
+			from = x.Began
+			if n := len(gaps); n == 0 || from.Sub(gaps[n-1].Ended) >= Brief {
+				gaps = append(gaps, Gap{Began: from})
+			}
 			open = &gaps[len(gaps)-1]
 			open.Ended = time.Time{}
-		default:
-			gaps = append(gaps, Gap{Began: x.Began})
-			open = &gaps[len(gaps)-1]
 		}
+		open.Unanswered++
 	}
-	return gaps, last
+	if open != nil {
+		open.Away += s[len(s)-1].Ended().Sub(from)
+	}
+	return gaps, asked
 }
 
 // LastGood returns when the last question before the moment given was answered; the zero time when none was.

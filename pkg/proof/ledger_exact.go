@@ -22,11 +22,12 @@ func LedgerExact(s *Subject) plan.Check {
 	l := &ledger{fields: map[string]explained{}}
 	s.ledgerCache()
 	return plan.Check{
-		Name:    "ledger-exact",
-		Summary: "every key that etcd holds is as in the snapshot, none is missing and none was added, but for what Kubernetes itself rewrites",
-		Phase:   plan.Prove,
-		Timeout: 10 * time.Minute, // it reads all that etcd holds
-		Look:    func(ctx context.Context) (plan.Finding, error) { return l.look(ctx, s) },
+		Name:        "ledger-exact",
+		Summary:     "every key that etcd holds is as in the snapshot, none is missing and none was added, but for what Kubernetes itself rewrites",
+		Phase:       plan.Prove,
+		Undisturbed: true,
+		Timeout:     10 * time.Minute, // it reads all that etcd holds
+		Look:        func(ctx context.Context) (plan.Finding, error) { return l.look(ctx, s) },
 	}
 }
 
@@ -103,7 +104,7 @@ func (c *LedgerCache) compare(ctx context.Context, s *Subject) (snapshot invento
 	}
 	c.after = after
 	before := inventory.Merge(s.Before.AtBreak, s.Before.AtOutage)
-	return c.snapshot, inventory.Compare(before, c.snapshot, after, inventory.Options{Own: slices.Concat(s.Own, newWork(s.Workload))}), nil
+	return c.snapshot, inventory.Compare(before, c.snapshot, after, inventory.Options{Own: s.Own}), nil
 }
 
 func (l *ledger) look(ctx context.Context, s *Subject) (plan.Finding, error) {

@@ -31,14 +31,6 @@ func NewWorkRuns(s *Subject) plan.Check {
 // NewWork is the name of the Deployment and of the Service that the check makes.
 func NewWork(w Workload) string { return w.Name + "-after-recovery" }
 
-// newWork are the objects that the check makes. What follows from them is theirs.
-func newWork(w Workload) []plan.Object {
-	return []plan.Object{
-		{APIVersion: "apps/v1", Kind: "Deployment", Namespace: w.Namespace, Name: NewWork(w)},
-		{APIVersion: "v1", Kind: "Service", Namespace: w.Namespace, Name: NewWork(w)},
-	}
-}
-
 func newWorkRuns(ctx context.Context, s *Subject) (plan.Finding, error) {
 	client, err := kubernetes.NewForConfig(s.Servers[0].Config)
 	if err != nil {

@@ -36,26 +36,42 @@ func snapshotIntact(ctx context.Context, s *Subject) (plan.Finding, error) {
 	const remedy = "do not rely on this snapshot: take another, and find out what damaged this one, the disk or a copy that was cut short for example"
 	got, err := etcd.Verify(ctx, s.Worker, s.Snapshot.Path)
 	switch {
-	case errors.Is(err, etcd.ErrWorker) || ctx.Err() != nil: // says nothing about the file
-		return plan.Finding{}, err
+	case saysNothing(ctx, err):
+		return plan.Finding{}, errors.Join(err, context.Cause(ctx))
 	case err != nil:
-		return plan.Differs("the snapshot is not sound", remedy, []plan.Difference{{
-			Subject: s.Snapshot.Path, Expected: "a snapshot whose checksum, pages and revisions are sound", Seen: err.Error(),
-		}}).ForGood(), nil
+		return unsound(s.Snapshot.Path, remedy, err), nil
 	case got.SHA256 != s.Snapshot.SHA256:
 		return plan.Differs("the snapshot is another file than the one that was saved", remedy, []plan.Difference{{
 			Subject: "SHA-256 of " + s.Snapshot.Path, Expected: s.Snapshot.SHA256 + ", as when it was saved", Seen: got.SHA256,
 		}}).ForGood(), nil
 	}
-	other, whose, err := foreign(ctx, s)
+	live, err := get(ctx, s.Servers[0], Object{Resource: namespaces, Name: metav1.NamespaceSystem})
 	if err != nil {
 		return plan.Finding{}, err
+	}
+	other, whose, err := foreign(ctx, s, string(live.GetUID()))
+	switch {
+	case saysNothing(ctx, err):
+		return plan.Finding{}, errors.Join(err, context.Cause(ctx))
+	case err != nil:
+		return unsound(s.Snapshot.Path, remedy, err), nil
 	}
 	if other != nil {
 		return plan.Differs("the snapshot is of another cluster", "do not restore it: find the snapshots of this cluster, and find out how they were mixed up",
 			[]plan.Difference{*other}, "sha256 "+got.SHA256).ForGood(), nil
 	}
 	return plan.Passed(fmt.Sprintf("%d keys at revision %d, %d bytes", got.Keys, got.Revision, got.Bytes), "sha256 "+got.SHA256, whose), nil
+}
+
+// saysNothing reports whether reading the file ended for a reason that says nothing about it.
+func saysNothing(ctx context.Context, err error) bool {
+	return errors.Is(err, etcd.ErrWorker) || ctx.Err() != nil
+}
+
+func unsound(path, remedy string, err error) plan.Finding {
+	return plan.Differs("the snapshot is not sound", remedy, []plan.Difference{{
+		Subject: path, Expected: "a snapshot whose checksum, pages and revisions are sound", Seen: err.Error(),
+	}}).ForGood()
 }
 
 var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
@@ -77,15 +93,11 @@ func namespaceOf(value []byte) *corev1.Namespace {
 	return n
 }
 
-// foreign returns how the snapshot differs from one of this cluster, nil if it doesn't, and a line that says whose it is.
-func foreign(ctx context.Context, s *Subject) (*plan.Difference, string, error) {
-	live, err := get(ctx, s.Servers[0], Object{Resource: namespaces, Name: metav1.NamespaceSystem})
-	if err != nil {
-		return nil, "", err
-	}
+// foreign returns how the snapshot differs from one of the cluster whose namespace kube-system has the UID want, nil if it doesn't, and a line that says whose it is.
+func foreign(ctx context.Context, s *Subject, want string) (*plan.Difference, string, error) {
 	var stored *corev1.Namespace
 	encrypted := false
-	_, err = etcd.SnapshotKeys(ctx, s.Worker, s.Snapshot.Path, func(kv etcd.KeyValue) error {
+	_, err := etcd.SnapshotKeys(ctx, s.Worker, s.Snapshot.Path, func(kv etcd.KeyValue) error {
 		if !bytes.HasSuffix(kv.Key, []byte(kubeSystem)) {
 			return nil
 		}
@@ -98,7 +110,6 @@ func foreign(ctx context.Context, s *Subject) (*plan.Difference, string, error) 
 	if err != nil && !errors.Is(err, errFound) {
 		return nil, "", err
 	}
-	want := string(live.GetUID())
 	d := &plan.Difference{Subject: "namespace kube-system in " + s.Snapshot.Path, Expected: "UID " + want + ", as in this cluster"}
 	switch {
 	case stored == nil && encrypted:

@@ -194,7 +194,8 @@ func listAll(ctx context.Context, s Server, r schema.GroupVersionResource) (item
 	return items, err
 }
 
-// each visits every object of a kind in all namespaces. They are asked for page by page, each within callTimeout; all pages are of the same moment.
+// each visits every object of a kind in all namespaces. They are asked for page by page, each within callTimeout; all pages are of the same moment. An API server may answer a page
+// from etcd where it answers the whole from its cache; whether the two say the same is for reads-agree.
 func each(ctx context.Context, s Server, r schema.GroupVersionResource, page int64, visit func(unstructured.Unstructured) error) error {
 	pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -371,7 +371,7 @@ func (i *informer) look(ctx context.Context, s *Subject) []plan.Difference {
 	return append(wrong, i.alive(s, before)...)
 }
 
-// resumePatience is how long an API server that answers a watch may take to send its refusal; one that says nothing has taken the watch up.
+// resumePatience is how long an API server that answers a watch may take to send its refusal; one that says nothing until then seems to have taken the watch up.
 const resumePatience = 3 * time.Second
 
 // resumption is what came of asking an API server to go on with a watch from before the outage.

@@ -49,6 +49,10 @@ func (b *Builder) Observe(e plan.Event) {
 	case plan.CheckFinished:
 		b.leave(e.Check.Phase, e.At)
 		b.finishCheck(e)
+	case plan.ConfirmStarted:
+		b.enter(plan.Prove, e.At)
+	case plan.ConfirmFinished:
+		b.leave(plan.Prove, e.At)
 	case plan.Measured:
 		b.last = e.At
 		m := e.Measurement

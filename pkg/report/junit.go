@@ -88,6 +88,9 @@ func suiteOf(r Run) junit.Testsuite {
 		switch k.Status {
 		case plan.StatusFailed:
 			c.Failure = &junit.Result{Message: firstLine(k.Detail), Type: "check", Data: printable(failureText(k))}
+			if r.Verdict == plan.VerdictBroken { // it could not be evaluated, which is the drill's fault
+				c.Failure, c.Error = nil, c.Failure
+			}
 		case plan.StatusSkipped:
 			c.Skipped = &junit.Result{Message: firstLine(k.Detail)}
 		default:

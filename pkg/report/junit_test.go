@@ -42,3 +42,21 @@ likely cause and remedy: restart kubelet`
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestJUnitBlamesTheDrill: what could not be evaluated before anything was broken is an error, and no failure.
+func TestJUnitBlamesTheDrill(t *testing.T) {
+	r := report.Run{Verdict: plan.VerdictBroken, Checks: []report.Check{{
+		Name: "snapshot-intact", Status: plan.StatusFailed, Detail: "could not be evaluated: no worker",
+	}}}
+	var out bytes.Buffer
+	if err := report.WriteJUnit(&out, report.NewDocument(r)); err != nil {
+		t.Fatal(err)
+	}
+	var suites junit.Testsuites
+	if err := xml.Unmarshal(out.Bytes(), &suites); err != nil {
+		t.Fatal(err)
+	}
+	if c := suites.Suites[0].Testcases[0]; suites.Failures != 0 || suites.Errors != 1 || c.Failure != nil || c.Error == nil || c.Error.Message != "could not be evaluated: no worker" {
+		t.Errorf("got %s", out.Bytes())
+	}
+}

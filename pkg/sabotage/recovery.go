@@ -34,14 +34,19 @@ func StaleAPIServer() Fault {
 				if err != nil {
 					return false, err.Error()
 				}
-				i := slices.IndexFunc(running, func(c controlplane.Container) bool {
-					return c.Name == controlplane.Etcd && c.PodNamespace == metav1.NamespaceSystem
-				})
-				if i < 0 {
-					old = ""
+				if old == "" {
+					i := slices.IndexFunc(running, func(c controlplane.Container) bool {
+						return c.Name == controlplane.Etcd && c.PodNamespace == metav1.NamespaceSystem
+					})
+					if i < 0 {
+						return true, ""
+					}
+					old = running[i].ID
+				}
+				if !slices.ContainsFunc(running, func(c controlplane.Container) bool { return c.ID == old }) {
+					old = "" // it ended by itself
 					return true, ""
 				}
-				old = running[i].ID
 				out, err := cluster.Run(ctx, n, "sh", "-c", `exec crictl logs --tail 100 "$0" 2>&1`, old)
 				if err != nil {
 					return false, err.Error()

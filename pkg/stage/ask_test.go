@@ -28,6 +28,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/server/v3/embed"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -120,7 +121,9 @@ func serviceAt(t *testing.T, base string) serviceAddress {
 
 // TestEtcdsRevisionIsNoted, of a real etcd, as it grows.
 func TestEtcdsRevisionIsNoted(t *testing.T) {
-	server := etcdtest.Serve(t, t.TempDir(), nil)
+	server := etcdtest.Serve(t, t.TempDir(), func(cfg *embed.Config) {
+		cfg.ListenClientUrls = etcdtest.Free(t) // the JSON gateway calls etcd at the address that it was told to listen on, so the port must be known
+	})
 	base, cli := server.Endpoint.URL, server.Client
 	a, seen := keepAsking(base, nil), &proof.Revisions{}
 	for range 3 {

@@ -147,16 +147,16 @@ func (s style) outageTable(r report.Run) []string {
 		missing = "not measured"
 	}
 	lines := []string{s.strong("outage") + s.faint(", from the first destructive recovery action until back for good")}
-	again := func(kinds ...string) string { return awayAgain(r.Outage.Interruptions, kinds) }
+	again := func(back *float64, kinds ...string) string { return awayAgain(r.Outage.Interruptions, back, kinds) }
 	for _, k := range []struct {
 		name, missing, note string
 		value               *float64
 	}{
-		{"etcd", missing, again("etcd"), r.Outage.EtcdSeconds},
-		{"reads", missing, again("get", "list"), r.Outage.ReadSeconds},
-		{"writes", missing, again("write"), r.Outage.WriteSeconds},
+		{"etcd", missing, again(r.Outage.EtcdSeconds, "etcd"), r.Outage.EtcdSeconds},
+		{"reads", missing, again(r.Outage.ReadSeconds, "get", "list"), r.Outage.ReadSeconds},
+		{"writes", missing, again(r.Outage.WriteSeconds, "write"), r.Outage.WriteSeconds},
 		{"work", missing, "", r.Outage.WorkSeconds},
-		{"service", missing, again("service"), r.Outage.ServiceSeconds},
+		{"service", missing, again(r.Outage.ServiceSeconds, "service"), r.Outage.ServiceSeconds},
 		{"floor", "not measured", "the larger of etcd's and the API server's own start", r.Outage.FloorSeconds},
 	} {
 		if k.value == nil {
@@ -168,11 +168,11 @@ func (s style) outageTable(r report.Run) []string {
 	return lines
 }
 
-// awayAgain tells of interruptions of these kinds, of which none was long enough to count as the outage.
-func awayAgain(all []plan.Interruption, kinds []string) string {
+// awayAgain tells of interruptions of these kinds after all of them were back, of which none was long enough to count as the outage.
+func awayAgain(all []plan.Interruption, back *float64, kinds []string) string {
 	var parts []string
 	for _, i := range all {
-		if !slices.Contains(kinds, i.Kind) {
+		if !slices.Contains(kinds, i.Kind) || back == nil || i.AfterSeconds < *back {
 			continue
 		}
 		long := "until the end"

@@ -106,6 +106,10 @@ func (v *View) Observe(e plan.Event) {
 		if s.plain() {
 			lines = s.checkLines(e)
 		}
+	case plan.ConfirmStarted:
+		v.begin(&going{text: fmt.Sprintf("Look once more at %d checks", e.Checks), began: e.At})
+	case plan.ConfirmFinished:
+		v.end(v.run.current)
 	case plan.Warning:
 		lines = s.hang(s.warn("warning: "), e.Message)
 	case plan.RunFinished:

@@ -62,9 +62,9 @@ func Serve(t testing.TB, dir string, tune func(*embed.Config)) *Server {
 	cfg.Name, cfg.Dir = "member-a", dir
 	cfg.LogLevel, cfg.LogOutputs = "panic", []string{os.DevNull}
 	cfg.UnsafeNoFsync = true
-	// The JSON gateway calls etcd at the address that it was told to listen on, so that the port must be known. To the peers' nobody connects.
-	cfg.ListenClientUrls, cfg.AdvertisePeerUrls = free(t), free(t)
-	cfg.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	any0 := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls, cfg.ListenPeerUrls = any0, any0
+	cfg.AdvertisePeerUrls = Free(t) // nobody connects to it
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	if tune != nil {
 		tune(cfg)
@@ -95,8 +95,8 @@ func Serve(t testing.TB, dir string, tune func(*embed.Config)) *Server {
 	return s
 }
 
-// free names a port on the loopback address that nobody listens on.
-func free(t testing.TB) []url.URL {
+// Free names a port on the loopback address that nobody listens on.
+func Free(t testing.TB) []url.URL {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
