@@ -43,7 +43,7 @@ func TestBack(t *testing.T) {
 		{".x.x..", ms(4100), 0},               // it did not hold: one gap
 		{".xx....x..", ms(3100), 1},           // a late answer
 		{".xx....x....x..", ms(3100), 2},      // and another
-		{".xxx....x.x..", ms(4100), 1}, // two, and between them all was well
+		{".xxx....x.x..", ms(4100), 1},        // two, and between them all was well
 		{".xx....xxxx..", ms(11100), 0},       // away again
 		{".xx....xxx....x....", ms(10100), 1}, // for good only the second time
 		{".xx....xxx", ms(3100), 1},           // as far as is known
