@@ -292,6 +292,19 @@ const (
 	timesLeast = 8
 )
 
+// fewNodes is how many nodes are all asked from all.
+const fewNodes = 5
+
+// neighbours are the nodes whose node ports are asked from one: all of a few; of more itself and the next, so that each is asked from within and from another one, and the number
+// of questions doesn't grow with the square of theirs.
+func (t *target) neighbours(of string) []string {
+	i := slices.Index(t.nodes, of)
+	if len(t.nodes) <= fewNodes || i < 0 {
+		return t.nodes
+	}
+	return []string{of, t.nodes[(i+1)%len(t.nodes)]}
+}
+
 // questions are those that are put from one place. From inside a pod the name is asked; all else is asked from nodes, and pods inside of their networks from
 // the node that they are on.
 func (t *target) questions(v vantage) []*question {
@@ -323,7 +336,7 @@ func (t *target) questions(v vantage) []*question {
 		add(service+" at "+t.clusterIP, t.clusterIP, t.port, many, nil)
 	}
 	if t.nodePort != 0 {
-		for _, a := range t.nodes {
+		for _, a := range t.neighbours(v.node.Address()) {
 			add(fmt.Sprintf("%s at %s", service, net.JoinHostPort(a, strconv.Itoa(t.nodePort))), a, t.nodePort, many, nil)
 		}
 	}

@@ -488,3 +488,34 @@ func TestChecks(t *testing.T) {
 		t.Errorf("%d checks", len(seen))
 	}
 }
+
+// TestNeighbours: every node's port is asked from itself and from another one, and of many nodes from no more.
+func TestNeighbours(t *testing.T) {
+	for _, n := range []int{1, 3, fewNodes, fewNodes + 1, 100} {
+		w := target{}
+		for i := range n {
+			w.nodes = append(w.nodes, fmt.Sprintf("10.0.0.%d", i))
+		}
+		asked, itself := map[string]int{}, 0
+		for _, from := range w.nodes {
+			for _, to := range w.neighbours(from) {
+				asked[to]++
+				if to == from {
+					itself++
+				}
+			}
+		}
+		want := 2
+		if n <= fewNodes {
+			want = n
+		}
+		for _, node := range w.nodes {
+			if asked[node] != want {
+				t.Errorf("of %d nodes %s is asked from %d, want %d", n, node, asked[node], want)
+			}
+		}
+		if itself != n {
+			t.Errorf("of %d nodes %d are asked from within", n, itself)
+		}
+	}
+}
