@@ -57,12 +57,11 @@ func pages(docs string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := map[string][]byte{"reference.md": reference(), "checks.md": checks}
-	if page, err := shortcuts(docs); err != nil {
+	skip, err := shortcuts(docs)
+	if err != nil {
 		return nil, err
-	} else if page != nil {
-		out[shortcutsPage] = page
 	}
+	out := map[string][]byte{"reference.md": reference(), "checks.md": checks, shortcutsPage: skip}
 	for _, sc := range scenarios.All() {
 		for _, p := range procedure.All() {
 			var b bytes.Buffer

@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,12 +22,9 @@ const (
 	shortcutsPage = "shortcuts.md"
 )
 
-// shortcuts answers what may be left out of a procedure, from what was measured; nil where nothing was. docs is the folder of the documentation.
+// shortcuts answers what may be left out of a procedure, from what was measured. docs is the folder of the documentation.
 func shortcuts(docs string) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(docs, shortcutsData))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	var doc report.Document
 	if err == nil {
 		err = json.Unmarshal(b, &doc)

@@ -101,10 +101,10 @@ func TestWhatEndedByItselfAnswersNothing(t *testing.T) {
 	}
 }
 
-// TestShortcutsOfWhatIsThere: the page is left out without a measurement, made of whatever rows there are, and never of something else.
+// TestShortcutsOfWhatIsThere: there is no page without a measurement; it is made of whatever rows there are, and never of something else.
 func TestShortcutsOfWhatIsThere(t *testing.T) {
 	docs := t.TempDir()
-	if page, err := shortcuts(docs); page != nil || err != nil {
+	if page, err := shortcuts(docs); page != nil || err == nil {
 		t.Errorf("without a measurement: %q, %v", page, err)
 	}
 	file := filepath.Join(docs, shortcutsData)
