@@ -17,9 +17,6 @@ import (
 
 // live is a run that goes on in the background while the specs follow it, one a step.
 type live struct {
-	// interrupt ends it as a signal does.
-	interrupt context.CancelFunc
-
 	mu     sync.Mutex
 	steps  map[string]plan.StepFinished
 	checks map[string]plan.CheckFinished
@@ -29,11 +26,11 @@ type live struct {
 
 // start begins a run. It is stopped when the specs around are done, should it go on so long.
 func start(job runner.Job) *live {
-	ctx, interrupt := context.WithCancel(context.Background())
-	l := &live{interrupt: interrupt, steps: map[string]plan.StepFinished{}, checks: map[string]plan.CheckFinished{}}
+	l := &live{steps: map[string]plan.StepFinished{}, checks: map[string]plan.CheckFinished{}}
 	job.ID = runner.NewID(time.Now())
 	job.StateDir, job.Worker = shared.stateDir, shared.worker()
 	job.Observers = append(job.Observers, l)
+	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
 		defer GinkgoRecover()
@@ -43,7 +40,7 @@ func start(job runner.Job) *live {
 		l.result, l.err = &r, err
 	})
 	DeferCleanup(func() {
-		interrupt()
+		cancel()
 		done.Wait()
 	})
 	return l

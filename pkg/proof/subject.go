@@ -242,9 +242,9 @@ func Checks(s *Subject) []plan.Check {
 		NoPhantoms(s),
 		ServiceAnswers(s),
 		NodeHeartbeat(s),
+		NewWorkRuns(s),
 		WatchesHonest(s),
 		SecretsSafe(s),
-		NewWorkRuns(s),
 	}
 	byHand := commands(s)
 	for i, c := range all {
