@@ -67,7 +67,8 @@ func KeptKubelet() Fault {
 	return Fault{
 		Entry:       plan.Entry{Name: "kept-kubelet", Summary: "the revision is raised, and the old kubelet is kept"},
 		Breaks:      []string{"control-plane-renewed"},
-		Also:        []string{"status-backed", "no-phantoms", "service-answers", "new-work-runs"},
+		// It takes half a minute until there is an API server, and informers that were without one for so long ask again late.
+		Also:        []string{"status-backed", "no-phantoms", "service-answers", "new-work-runs", "watches-honest"},
 		KeepRunning: []string{procedure.Kubelet},
 	}
 }
