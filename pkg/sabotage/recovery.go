@@ -65,8 +65,8 @@ func StaleAPIServer() Fault {
 // KeptKubelet raises the revision and starts everything anew but kubelet, which goes on with what it remembers of its pods.
 func KeptKubelet() Fault {
 	return Fault{
-		Entry:       plan.Entry{Name: "kept-kubelet", Summary: "the revision is raised, and the old kubelet is kept"},
-		Breaks:      []string{"control-plane-renewed"},
+		Entry:  plan.Entry{Name: "kept-kubelet", Summary: "the revision is raised, and the old kubelet is kept"},
+		Breaks: []string{"control-plane-renewed"},
 		// It takes half a minute until there is an API server, and informers that were without one for so long ask again late.
 		Also:        []string{"status-backed", "no-phantoms", "service-answers", "new-work-runs", "watches-honest"},
 		KeepRunning: []string{procedure.Kubelet},
