@@ -303,8 +303,8 @@ func (w *walk) act(ctx context.Context, s plan.Step) error {
 }
 
 // checks evaluates the checks of a phase, in rounds: each that is not true yet is looked at again when all the others have had their turn, so that the time
-// to settle is one for all of them. When all of the proof have their answers, each that was true is looked at once more. After trouble they are reported as skipped: what they would see says nothing about the procedure
-// any more.
+// to settle is one for all of them. When all of the proof have their answers, each that was true is looked at once more. After trouble they are reported
+// as skipped: what they would see says nothing about the procedure any more.
 func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 	settled := time.Now()
 	if phase == plan.Prove {
@@ -354,7 +354,11 @@ func (w *walk) confirm(ctx context.Context, looks []*look, concerns func(plan.Ch
 			again = append(again, &look{check: l.check, began: l.began, again: true})
 		}
 	}
-	if len(again) == 0 || ctx.Err() != nil {
+	if len(again) == 0 {
+		return
+	}
+	if ctx.Err() != nil {
+		w.fail(plan.VerdictInterrupted, "interrupted before the checks were looked at again")
 		return
 	}
 	w.emit(plan.ConfirmStarted{At: time.Now(), Checks: len(again)})

@@ -828,6 +828,14 @@ func TestAllChecksHoldAtOnce(t *testing.T) {
 			t.Errorf("%s, %q, after %d looks", r.Verdict, r.Reason, looks)
 		}
 	})
+	t.Run("or nothing is proven: an interruption before that is one", func(t *testing.T) {
+		r := walk(t, func(s *script, stop func()) {
+			s.look("proven", func(context.Context) (plan.Finding, error) { stop(); return yes, nil })
+		}, engine.Options{})
+		if r.Verdict != plan.VerdictInterrupted || r.Reason != "interrupted before the checks were looked at again" {
+			t.Errorf("%s, %q", r.Verdict, r.Reason)
+		}
+	})
 	t.Run("an interruption then takes nothing back", func(t *testing.T) {
 		looks := 0
 		r := walk(t, func(s *script, stop func()) {

@@ -84,15 +84,7 @@ func serve(t testing.TB, dir string, tune func(*embed.Config)) *server {
 }
 
 // peerURL names a free port. Nobody connects to it: the members are alone in their clusters.
-func peerURL(t testing.TB) *url.URL {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return &url.URL{Scheme: "http", Host: l.Addr().String()}
-}
+func peerURL(t testing.TB) *url.URL { return &etcdtest.Free(t)[0] }
 
 // put writes keys /registry/things/000 and so on, each twice, and deletes every tenth; it returns how many live.
 func (s *server) put(t testing.TB, n int) int64 {

@@ -22,7 +22,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/inventory"
 )
 
-func TestMain(m *testing.M) { etcdtest.Main(m) }
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(context.Background(), m)) }
 
 // keys are a source: values by key, all written at the same revision.
 type keys map[string][]byte

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-func TestMain(m *testing.M) { etcdtest.Main(m) }
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(context.Background(), m)) }
 
 // namespaceStored is the namespace kube-system as the API server stores it.
 func namespaceStored(t *testing.T, uid string) string {

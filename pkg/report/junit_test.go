@@ -11,6 +11,19 @@ import (
 	"github.com/etcd-drill/drill/pkg/report"
 )
 
+// junitOf writes runs as JUnit and reads that again.
+func junitOf(t *testing.T, runs ...report.Run) (suites junit.Testsuites) {
+	t.Helper()
+	var out bytes.Buffer
+	if err := report.WriteJUnit(&out, report.NewDocument(runs...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := xml.Unmarshal(out.Bytes(), &suites); err != nil {
+		t.Fatal(err)
+	}
+	return suites
+}
+
 func TestJUnitShowsDifferencesSideBySide(t *testing.T) {
 	r := report.Run{Verdict: plan.VerdictFailed, Checks: []report.Check{{
 		Name: "status-backed", Status: plan.StatusFailed, Detail: "2 statements are not true: pod a: expected 1, seen 2", Remedy: "restart kubelet",
@@ -20,14 +33,7 @@ func TestJUnitShowsDifferencesSideBySide(t *testing.T) {
 		},
 		Evidence: []string{"pod b: runs"},
 	}}}
-	var out bytes.Buffer
-	if err := report.WriteJUnit(&out, report.NewDocument(r)); err != nil {
-		t.Fatal(err)
-	}
-	var suites junit.Testsuites
-	if err := xml.Unmarshal(out.Bytes(), &suites); err != nil {
-		t.Fatal(err)
-	}
+	suites := junitOf(t, r)
 	const want = `2 statements are not true: pod a: expected 1, seen 2
 
 object       | expected             | seen
@@ -48,15 +54,8 @@ func TestJUnitBlamesTheDrill(t *testing.T) {
 	r := report.Run{Verdict: plan.VerdictBroken, Checks: []report.Check{{
 		Name: "snapshot-intact", Status: plan.StatusFailed, Detail: "could not be evaluated: no worker",
 	}}}
-	var out bytes.Buffer
-	if err := report.WriteJUnit(&out, report.NewDocument(r)); err != nil {
-		t.Fatal(err)
-	}
-	var suites junit.Testsuites
-	if err := xml.Unmarshal(out.Bytes(), &suites); err != nil {
-		t.Fatal(err)
-	}
+	suites := junitOf(t, r)
 	if c := suites.Suites[0].Testcases[0]; suites.Failures != 0 || suites.Errors != 1 || c.Failure != nil || c.Error == nil || c.Error.Message != "could not be evaluated: no worker" {
-		t.Errorf("got %s", out.Bytes())
+		t.Errorf("got %+v", suites)
 	}
 }

@@ -375,16 +375,8 @@ func TestJUnitTellsWhoIsToBlame(t *testing.T) {
 	r := report.Run{Verdict: plan.VerdictBroken, Steps: []report.Step{
 		{Name: "deploy", Phase: plan.Arrange, Status: plan.StatusFailed, Error: "no image"},
 	}}
-	var out bytes.Buffer
-	if err := report.WriteJUnit(&out, report.NewDocument(r)); err != nil {
-		t.Fatal(err)
-	}
-	var suites junit.Testsuites
-	if err := xml.Unmarshal(out.Bytes(), &suites); err != nil {
-		t.Fatal(err)
-	}
-	if suites.Errors != 1 || suites.Failures != 0 || suites.Tests != 1 {
-		t.Errorf("want one error and nothing else: %s", out.String())
+	if suites := junitOf(t, r); suites.Errors != 1 || suites.Failures != 0 || suites.Tests != 1 {
+		t.Errorf("want one error and nothing else: %+v", suites)
 	}
 }
 

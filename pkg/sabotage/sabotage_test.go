@@ -7,6 +7,7 @@ import (
 
 	"github.com/etcd-drill/drill/pkg/engine"
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/proof"
 	"github.com/etcd-drill/drill/pkg/sabotage"
 	"github.com/etcd-drill/drill/pkg/stage"
@@ -53,6 +54,14 @@ func TestEveryCheckIsSabotaged(t *testing.T) {
 func TestPlans(t *testing.T) {
 	for _, f := range sabotage.All() {
 		p := f.Sabotaged()
+		if f.Procedure != "" && p.Name != f.Procedure {
+			t.Errorf("fault %s is of procedure %q, which there isn't", f.Name, f.Procedure)
+		}
+		for _, c := range f.Needs {
+			if !slices.Contains(procedure.Components(), c) || slices.Contains(p.Renews, c) {
+				t.Errorf("fault %s needs that %s lives on, and %s doesn't leave it alone", f.Name, c, p.Name)
+			}
+		}
 		s := stage.Textbook("cp-a", p, "")
 		sound := scenarios.Plan(scenarios.DeploymentLoss(), p, s)
 		altered := f.Alter(sound, s)

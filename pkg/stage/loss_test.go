@@ -18,7 +18,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
-func TestMain(m *testing.M) { etcdtest.Main(m) }
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(context.Background(), m)) }
 
 // oldNode is a node whose disk is this machine's, with an etcd container that has a folder mounted.
 type oldNode struct {

@@ -180,7 +180,7 @@ func (s *Stage) outage(ctx context.Context, began time.Time) (plan.Outage, error
 }
 
 func interruption(kind string, g probe.Gap, began time.Time) plan.Interruption {
-	i := plan.Interruption{Kind: kind, AfterSeconds: *seconds(g.Began.Sub(began))}
+	i := plan.Interruption{Kind: kind, AfterSeconds: *seconds(max(0, g.Began.Sub(began)))}
 	if !g.Ended.IsZero() {
 		i.Seconds = seconds(g.Ended.Sub(g.Began))
 	}

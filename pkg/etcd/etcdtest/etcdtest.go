@@ -21,15 +21,16 @@ import (
 // workerEnv makes the test's binary act as the worker.
 const workerEnv = "DRILL_TEST_ETCD_WORKER"
 
-// Main is the TestMain of a package that uses Worker.
-func Main(m *testing.M) {
+// Main is for the TestMain of a package that uses Worker: it runs the tests, or is the worker, and returns the status to exit with.
+func Main(ctx context.Context, m *testing.M) int {
 	if os.Getenv(workerEnv) == "" {
-		os.Exit(m.Run())
+		return m.Run()
 	}
-	if err := etcd.WorkerMain(context.Background(), os.Stdin, os.Stdout); err != nil {
+	if err := etcd.WorkerMain(ctx, os.Stdin, os.Stdout); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 // Worker starts the test's binary again, as a worker.
