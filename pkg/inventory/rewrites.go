@@ -149,11 +149,18 @@ func observations() []Rewrite {
 func derivations() []Rewrite {
 	return []Rewrite{{
 		Name:    "api-server-addresses",
-		Objects: "Endpoints and EndpointSlice default/kubernetes",
-		Fields:  []string{"subsets", "endpoints", "metadata.generation"},
+		Objects: "Endpoints default/kubernetes",
+		Fields:  []string{"subsets", "metadata.generation"},
 		Reason:  "each API server puts its own address in when it starts, and takes it out when it ends",
-		kinds:   slices.Concat(core("Endpoints"), of("discovery.k8s.io", "EndpointSlice")),
-		applies: func(s stored) bool { return s.object.Namespace == "default" && s.object.Name == "kubernetes" },
+		kinds:   core("Endpoints"),
+		applies: apiServers,
+	}, {
+		Name:    "api-server-slice",
+		Objects: "EndpointSlice default/kubernetes",
+		Reason: "API servers copy these Endpoints into it; the last one that ends leaves neither addresses nor ports, which looks like IPv4 to it: on a cluster with IPv6 it makes the " +
+			"slice anew under the same name (EnsureEndpointSliceFromEndpoints in kubernetes' pkg/controlplane/reconcilers)",
+		kinds:   of("discovery.k8s.io", "EndpointSlice"),
+		applies: apiServers,
 	}, {
 		Name:    "endpoints",
 		Objects: "Endpoints that the controller manager keeps",
@@ -279,6 +286,11 @@ func passing() []Rewrite {
 			return s.object.Namespace == metav1.NamespacePublic && s.object.Name == "cluster-info"
 		},
 	}}
+}
+
+// apiServers says whether it has the name of the Service of the API servers, which no controller but they themselves keeps.
+func apiServers(s stored) bool {
+	return s.object.Namespace == metav1.NamespaceDefault && s.object.Name == "kubernetes"
 }
 
 // managedBy is the label of Endpoints with the name of who keeps them.

@@ -105,11 +105,11 @@ func partlyLeftOut() map[string]partly {
 			counts: []change{{"token: YQ==", "token: Yg=="}, {"legacy-token-last-used", "legacy-token-invalid-since"}, {"2026-01-01", `2026-01-01", a: "b`}},
 		},
 		"api-server-addresses": {
-			key: "/registry/endpointslices/default/kubernetes",
-			manifest: `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: kubernetes, namespace: default, uid: u1, generation: 1},
-      addressType: IPv4, endpoints: [{addresses: [10.0.0.1]}], ports: [{port: 6443}]}`,
-			left:   []change{{"10.0.0.1", "10.0.0.2"}, {"generation: 1", "generation: 2"}, {"{addresses: [10.0.0.1]}", ""}},
-			counts: []change{{"6443", "6444"}, {"uid: u1", "uid: u2"}, {"addressType: IPv4", "addressType: IPv6"}},
+			key: "/registry/services/endpoints/default/kubernetes",
+			manifest: `{apiVersion: v1, kind: Endpoints, metadata: {name: kubernetes, namespace: default, uid: u1, generation: 1, labels: {endpointslice.kubernetes.io/skip-mirror: "true"}},
+      subsets: [{addresses: [{ip: 10.0.0.1}], ports: [{port: 6443}]}]}`,
+			left:   []change{{"10.0.0.1", "10.0.0.2"}, {"generation: 1", "generation: 2"}, {"{addresses: [{ip: 10.0.0.1}], ports: [{port: 6443}]}", ""}},
+			counts: []change{{"uid: u1", "uid: u2"}, {"skip-mirror", "other"}},
 		},
 		"endpoints": {
 			key: "/registry/services/endpoints/ns/s",
@@ -196,6 +196,12 @@ func wholeLeftOut() map[string]whole {
 			manifest: `{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: ns, uid: u1, deletionTimestamp: "2026-01-01T00:00:00Z", finalizers: [x]}}`,
 			other:    change{`deletionTimestamp: "2026-01-01T00:00:00Z", `, ""},
 			mayGo:    true, // what was not in the snapshot counts, whatever becomes of it
+		},
+		"api-server-slice": {
+			key: "/registry/endpointslices/default/kubernetes",
+			manifest: `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: kubernetes, namespace: default, uid: u1},
+      addressType: IPv6, endpoints: [{addresses: ["fd00::1"]}], ports: [{port: 6443}]}`,
+			other: change{"namespace: default", "namespace: other"},
 		},
 		"endpoint-slices": {
 			key: "/registry/endpointslices/ns/s-abcde",
