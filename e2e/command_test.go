@@ -95,7 +95,6 @@ var _ = Describe("the command line", Label("cli"), func() {
 			Expect(clusters(ctx)).To(Equal(before))
 		},
 		Entry("while the workload comes up", "ok .* create cluster", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
-		Entry("in the outage", "ok .* stop-control-plane", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
 		Entry("while it proves", "ok .* wait-kube-scheduler", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
 		Entry("in the outage of a comparison", "ok .* wait-.*-gone", "compare", "deployment-loss", "--procedures", "manifest-move", SpecTimeout(8*time.Minute)),
 	)

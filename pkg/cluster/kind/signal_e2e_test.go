@@ -94,7 +94,6 @@ func TestCtrlC(t *testing.T) {
 		{"Preparing nodes", 400 * time.Millisecond},
 		{"Preparing nodes", 1200 * time.Millisecond},
 		{"Starting control-plane", 3 * time.Second},
-		{"Waiting until a workload can run", 0},
 	} {
 		t.Run(fmt.Sprintf("%s after %q", test.after, test.line), func(t *testing.T) {
 			p, dir := provider(t, nil)
