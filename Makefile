@@ -10,7 +10,7 @@ ARGS       ?=
 # Where test reports go.
 REPORTS    ?= $(CURDIR)/reports
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
-LABELS     ?= !soak
+LABELS     ?= !soak && (!crash || sample)
 
 # The suite of drills on real clusters; a label filter follows.
 SUITE = go test -tags e2e -count=1 -timeout 80m ./e2e -v -ginkgo.no-color -ginkgo.timeout 75m -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.label-filter
@@ -57,6 +57,11 @@ soak: engine ## Drill one cluster ten times in a row
 sabotage: engine ## Run the sabotaged drills alone: each fault must be caught by its checks
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) sabotage
+
+.PHONY: crash
+crash: engine build ## Kill drill before and after every step, on one and on three control planes; takes hours
+	@mkdir -p '$(REPORTS)'
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) crash
 
 .PHONY: mutants
 mutants: engine ## Take out one check after the other, and see that unit tests and sabotage notice; takes half an hour

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/runner"
 	"github.com/etcd-drill/drill/scenarios"
 )
 
@@ -61,6 +62,21 @@ func completeScenarios() cobra.CompletionFunc {
 
 func completeProcedures() cobra.CompletionFunc {
 	return completeEntries(procedure.All(), func(p procedure.Procedure) plan.Entry { return p.Entry })
+}
+
+// completeRuns completes the names of runs that are kept.
+func completeRuns(a *App) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		runs, err := runner.List(a.StateDir)
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var out []cobra.Completion
+		for _, r := range runs {
+			out = append(out, cobra.CompletionWithDesc(r.Run.ID, pastRunOf(r).State))
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
 }
 
 func completeComponents() cobra.CompletionFunc {

@@ -33,6 +33,9 @@ type compareOptions struct {
 // asks again so late; with less it would look worse than it is.
 const settleUsual = 75 * time.Second
 
+// comparedLimit is how long a recovery may take in a comparison: what is slow is to be measured, and not cut off.
+const comparedLimit = 10 * time.Minute
+
 const mostRuns = 100
 
 func newCompareCmd(a *App) *cobra.Command {
@@ -77,6 +80,7 @@ and not an error. What was measured is reported in any case.`,
 	f.IntVar(&o.runs, "runs", 1, "how many runs of each; they take turns")
 	f.BoolVar(&o.shortcuts, "shortcuts", false, "also try what may be left out of each procedure")
 	f.DurationVar(&o.each.settle, "settle", settleUsual, "how long after a recovery the checks may take to become true; less makes runs that fail shorter, and may fail one that would have passed")
+	f.DurationVar(&o.each.outageLimit, "outage-limit", comparedLimit, outageLimitHelp)
 	f.StringVar(&o.each.cluster, "cluster", "", "run on this kind cluster, instead of one made for the comparison")
 	f.IntVar(&o.each.nodes, "nodes", 0, "control planes of a cluster that is made for the comparison, 1 or 3 (default: what the scenario needs)")
 	f.StringVar(&o.each.image, "image", "", "node image of a cluster that is made for the comparison (default $DRILL_NODE_IMAGE, or what is there)")
@@ -127,6 +131,8 @@ func (o *compareOptions) parse(args, procedures []string, nodesGiven bool) (err 
 	switch {
 	case o.runs < 1 || o.runs > mostRuns:
 		return usagef("--runs is between 1 and %d, not %d", mostRuns, o.runs)
+	case o.each.outageLimit <= 0:
+		return usagef("--outage-limit is %s, and must be more than nothing", o.each.outageLimit)
 	case o.each.settle <= 0:
 		return usagef("--settle is a time above 0, not %s", o.each.settle)
 	}

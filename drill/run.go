@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
+	"github.com/etcd-drill/drill/pkg/engine"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
@@ -36,6 +37,7 @@ type runOptions struct {
 	renew         []string
 	lateWrites    int
 	settle        time.Duration
+	outageLimit   time.Duration
 	keep          bool
 	literal       bool
 	reportDir     string
@@ -90,6 +92,9 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 				}
 				o.bump = &bump
 			}
+			if o.outageLimit <= 0 {
+				return usagef("--outage-limit is %s, and must be more than nothing", o.outageLimit)
+			}
 			if o.lateWrites < 0 || o.lateWrites > stage.MaxLateWrites {
 				return usagef("--late-writes is %d, and must be between 0 and %d", o.lateWrites, stage.MaxLateWrites)
 			}
@@ -109,6 +114,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	f.StringSliceVar(&o.keepRunning, "keep-running", nil, "components that live on across the restore, keeping their memory, although the procedure begins them anew")
 	f.StringSliceVar(&o.renew, "renew", nil, "components that begin anew although the procedure leaves them alone")
 	f.IntVar(&o.lateWrites, "late-writes", 0, "make so many ConfigMaps after the snapshot, to see that the report names each of them as lost, and nothing else")
+	f.DurationVar(&o.outageLimit, "outage-limit", engine.DefaultOutageLimit, outageLimitHelp)
 	f.BoolVar(&o.keep, "keep", false, "leave the cluster as the run left it")
 	f.BoolVar(&o.literal, "literal", false, "type the commands that drill teach shows, instead of drill's own ways")
 	f.StringVar(&o.reportDir, "report-dir", "", "write report.json, junit.xml and metrics.prom here and, on failure, evidence")
@@ -119,6 +125,8 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	addOutputFlag(cmd, &o.output)
 	return cmd
 }
+
+const outageLimitHelp = "how long the recovery may take from when the control plane is taken down; one that takes longer has failed, and the old state is put back"
 
 // maxBump leaves room for some millions of restores below the largest revision, 1<<63 - 1.
 const maxBump = 1 << 40
@@ -315,6 +323,7 @@ func (l lease) job() runner.Job {
 		Literal:       o.literal,
 		Keep:          o.keep,
 		Settle:        o.settle,
+		OutageLimit:   o.outageLimit,
 	}
 	if o.reportDir != "" {
 		job.EvidenceDir = filepath.Join(o.reportDir, "evidence", job.ID)

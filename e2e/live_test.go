@@ -24,11 +24,17 @@ type live struct {
 	err    error
 }
 
+// patience is how long a recovery may take here.
+const patience = 6 * time.Minute
+
 // start begins a run. It is stopped when the specs around are done, should it go on so long.
 func start(job runner.Job) *live {
 	l := &live{steps: map[string]plan.StepFinished{}, checks: map[string]plan.CheckFinished{}}
 	job.ID = runner.NewID(time.Now())
 	job.StateDir, job.Worker = shared.stateDir, shared.worker()
+	if job.OutageLimit == 0 {
+		job.OutageLimit = patience // a machine that is busy is no procedure that fails
+	}
 	job.Observers = append(job.Observers, l)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -54,7 +60,9 @@ func (l *live) Observe(e plan.Event) {
 	case plan.StepFinished:
 		l.steps[e.Step.Name] = e
 	case plan.CheckFinished:
-		l.checks[e.Check.Name] = e
+		if e.Check.Phase != plan.Rollback { // those have the same names
+			l.checks[e.Check.Name] = e
+		}
 	}
 }
 

@@ -25,15 +25,16 @@ func All() []Scenario { return []Scenario{DeploymentLoss()} }
 func Plan(sc Scenario, p procedure.Procedure, s *stage.Stage) plan.Plan {
 	recovery := p.Build(s.Target)
 	return plan.Plan{
-		Scenario:  sc.Entry,
-		Procedure: p.Entry,
-		Variant:   recovery.Variant,
-		Cluster:   s.Info,
-		Steps:     append(sc.Steps(s), recovery.Steps...),
-		Checks:    proof.Checks(&s.Subject),
-		Rollback:  recovery.Rollback,
-		Measure:   s.Measure,
-		Evidence:  s.Evidence,
-		Close:     s.Close,
+		Scenario:       sc.Entry,
+		Procedure:      p.Entry,
+		Variant:        recovery.Variant,
+		Cluster:        s.Info,
+		Steps:          append(sc.Steps(s), recovery.Steps...),
+		Checks:         proof.Checks(&s.Subject),
+		Rollback:       recovery.Rollback,
+		RollbackChecks: proof.RolledBack(&s.Subject),
+		Measure:        s.Measure,
+		Evidence:       s.Evidence,
+		Close:          s.Close,
 	}
 }

@@ -17,12 +17,26 @@ type Typist interface {
 	Type(ctx context.Context, c plan.Command) error
 }
 
+// Journal keeps on disk what a run is about to do and what it has done.
+type Journal interface {
+	// Record returns when it is kept: that the run begins or has ended, that a step is about to be carried out or was. Other events it needn't keep.
+	Record(ctx context.Context, e plan.Event) error
+}
+
 // Options say how a plan is walked. The zero value of a duration means the default named beside it.
 type Options struct {
 	// ID names the run in every report.
 	ID string
 	// Observers receive every event, in order.
 	Observers []plan.Observer
+	// Journal, where set, is told of each step before it is begun, and that it has ended after observers are. While it can't keep them nothing is begun. Once the control plane is down the
+	// run goes on all the same: a cluster that is down is worse than a journal with a gap.
+	Journal Journal
+	// Past is what an earlier process did of the same run; see Past.
+	Past *Past
+	// OutageLimit bounds the recovery from the step that takes the control plane down to the last one. A recovery that takes longer has failed, and is undone.
+	// Default DefaultOutageLimit.
+	OutageLimit time.Duration
 	// StepTimeout bounds a step that has no bound of its own. Default 3 minutes.
 	StepTimeout time.Duration
 	// Settle is how long after the recovery the checks, all together, may take to become true; those that begin when others have their answers
@@ -47,6 +61,9 @@ type Options struct {
 	// tidying it up.
 	Disposable bool
 }
+
+// DefaultOutageLimit is the default of Options.OutageLimit.
+const DefaultOutageLimit = 2 * time.Minute
 
 // Defaults of Options.
 const (
@@ -77,8 +94,25 @@ func Run(ctx context.Context, p plan.Plan, o Options) (Outcome, error) {
 	if err := Validate(p); err != nil {
 		return Outcome{}, err
 	}
-	w := &walk{plan: p, opt: withDefaults(o)}
+	w := newWalk(p, o)
 	return w.run(ctx), nil
+}
+
+// Undo puts the old state back that a run of p has left, whatever it came to, and says whether that is proven: the outcome is passed if it is, and failed if not. Like
+// Run it tells observers and the journal of all it does. Interrupting it does no harm, and leaves the control plane as it is then.
+func Undo(ctx context.Context, p plan.Plan, o Options) (Outcome, error) {
+	if err := Validate(p); err != nil {
+		return Outcome{}, err
+	}
+	return newWalk(p, o).undo(ctx), nil
+}
+
+func newWalk(p plan.Plan, o Options) *walk {
+	w := &walk{plan: p, opt: withDefaults(o), entered: time.Now()}
+	if o.Past != nil {
+		w.marks = o.Past.Marks
+	}
+	return w
 }
 
 func withDefaults(o Options) Options {
@@ -88,6 +122,7 @@ func withDefaults(o Options) Options {
 		}
 	}
 	set(&o.StepTimeout, defaultStepTimeout)
+	set(&o.OutageLimit, DefaultOutageLimit)
 	set(&o.Settle, defaultSettle)
 	set(&o.Patience, defaultPatience)
 	set(&o.LookTimeout, defaultLook)
@@ -112,7 +147,13 @@ func validate(p plan.Plan) error {
 	if err := validateSteps(p.Rollback, seen, plan.Rollback); err != nil {
 		return err
 	}
-	return validateChecks(p.Checks)
+	if err := validateChecks(p.Checks, plan.Protect, plan.Prove); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(p.Checks, func(c plan.Check) bool { return c.Phase == plan.Prove }) {
+		return fmt.Errorf("no check in phase %q, so nothing could be proven", plan.Prove)
+	}
+	return validateChecks(p.RollbackChecks, plan.Rollback)
 }
 
 // validateSteps says whether steps can be walked whose phases are to come in this order. Names are unique across all that seen holds.
@@ -137,25 +178,19 @@ func validateSteps(steps []plan.Step, seen map[string]bool, order ...plan.Phase)
 	return nil
 }
 
-func validateChecks(checks []plan.Check) error {
+// validateChecks says whether these checks can be evaluated, in phases in which they are.
+func validateChecks(checks []plan.Check, phases ...plan.Phase) error {
 	seen := map[string]bool{}
-	proves := 0
 	for _, c := range checks {
 		switch {
 		case c.Name == "" || c.Look == nil:
 			return fmt.Errorf("check %q has no name or looks at nothing", c.Name)
 		case seen[c.Name]:
 			return fmt.Errorf("two checks are named %q", c.Name)
-		case c.Phase != plan.Protect && c.Phase != plan.Prove:
-			return fmt.Errorf("check %q is of phase %q, in which no check is evaluated", c.Name, c.Phase)
+		case !slices.Contains(phases, c.Phase):
+			return fmt.Errorf("check %q is of phase %q, in which it isn't evaluated", c.Name, c.Phase)
 		}
 		seen[c.Name] = true
-		if c.Phase == plan.Prove {
-			proves++
-		}
-	}
-	if proves == 0 {
-		return fmt.Errorf("no check in phase %q, so nothing could be proven", plan.Prove)
 	}
 	return nil
 }
@@ -166,12 +201,17 @@ type walk struct {
 	opt   Options
 	marks plan.Marks
 	began time.Time
+	// entered is when this process took the run up.
+	entered time.Time
+	// gap says that the journal has one.
+	gap bool
 	// verdict and reason hold the first thing that went wrong; later trouble doesn't hide it.
-	verdict plan.Verdict
-	reason  string
-	ran     int         // checks of phase Prove that passed or failed
-	untrue  []string    // the checks that failed
-	undone  plan.Status // of the rollback; empty when there was none
+	verdict  plan.Verdict
+	reason   string
+	ran      int         // checks of phase Prove that passed or failed
+	untrue   []string    // the checks that failed
+	undone   plan.Status // of the rollback; empty when there was none
+	unproven []string    // the checks of the rollback that failed
 }
 
 func (w *walk) emit(e plan.Event) {
@@ -193,13 +233,82 @@ func (w *walk) fail(v plan.Verdict, reason string) {
 
 func (w *walk) run(ctx context.Context) Outcome {
 	w.began = time.Now()
-	w.emit(plan.RunStarted{At: w.began, ID: w.opt.ID, Plan: w.plan})
+	w.start(ctx)
 	w.steps(ctx)
 	w.checks(ctx, plan.Prove)
 	w.judge()
 	w.after(ctx)
-	w.emit(plan.RunFinished{At: time.Now(), Verdict: w.verdict, Reason: w.reason, Rollback: w.undone, Elapsed: time.Since(w.began)})
+	return w.finish(ctx)
+}
+
+// start tells that the run begins. One that can't be kept a journal of is not begun.
+func (w *walk) start(ctx context.Context) {
+	e := plan.RunStarted{At: w.began, ID: w.opt.ID, Plan: w.plan}
+	if w.opt.Past != nil {
+		e.Resumed = w.opt.Past.Resumed
+	}
+	err := w.record(ctx, e)
+	w.emit(e)
+	if err = w.unkept(err); err != nil && w.marks.OutageBegan.IsZero() {
+		w.fail(plan.VerdictBroken, err.Error())
+	}
+}
+
+// finish tells what the run came to. What is told can't be taken back, so it goes on when the run was interrupted.
+func (w *walk) finish(ctx context.Context) Outcome {
+	e := plan.RunFinished{At: time.Now(), Verdict: w.verdict, Reason: w.reason, Rollback: w.undone, Elapsed: time.Since(w.began)}
+	_ = w.unkept(w.record(context.WithoutCancel(ctx), e))
+	w.emit(e)
 	return Outcome{Verdict: w.verdict, Reason: w.reason}
+}
+
+// undo is for a run that another process has left.
+func (w *walk) undo(ctx context.Context) Outcome {
+	w.began = time.Now()
+	w.start(ctx)
+	for _, s := range w.plan.Steps {
+		w.past(s)
+	}
+	w.fail(plan.VerdictInterrupted, "the run did not come to its end, and was undone afterwards")
+	undone := w.rollback(ctx)
+	if ctx.Err() == nil {
+		w.close(ctx, undone)
+	}
+	_ = w.finish(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return Outcome{plan.VerdictInterrupted, "interrupted while the old state was being put back"}
+	case len(w.unproven) > 0:
+		return Outcome{plan.VerdictFailed, "the old state is not proven to be back: " + strings.Join(w.unproven, ", ")}
+	case undone:
+		return Outcome{Verdict: plan.VerdictPassed}
+	default:
+		return Outcome{plan.VerdictFailed, "the old state could not be put back"}
+	}
+}
+
+// errJournal says that a transition could not be kept, so that it was not made.
+var errJournal = errors.New("the journal can't be kept")
+
+// record keeps a transition.
+func (w *walk) record(ctx context.Context, e plan.Event) error {
+	if w.opt.Journal == nil {
+		return nil
+	}
+	return w.opt.Journal.Record(ctx, e)
+}
+
+// unkept says, once, that a transition could not be kept. Before the outage that is reason enough not to make it; once the control plane is down, the run goes on.
+func (w *walk) unkept(err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%w: %w", errJournal, err)
+	if !w.gap {
+		w.gap = true
+		w.warn("%v; should drill be killed now, nobody can tell how far it came", err)
+	}
+	return err
 }
 
 // steps carries out the steps in order, and the checks of phase Protect as soon as its last step is done, that is before
@@ -219,15 +328,12 @@ func (w *walk) steps(ctx context.Context) {
 		if ctx.Err() != nil { // a step that pays no heed to its context must not begin, least of all one that breaks something
 			w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted before step %s", s.Name))
 		}
+		if w.past(s) {
+			continue
+		}
 		if w.verdict != "" {
 			w.skip(s)
 			continue
-		}
-		if s.Phase == plan.Break && w.marks.BreakBegan.IsZero() {
-			w.marks.BreakBegan = time.Now()
-		}
-		if s.Outage && w.marks.OutageBegan.IsZero() {
-			w.marks.OutageBegan = time.Now()
 		}
 		if err := w.step(ctx, s, i+1, len(w.plan.Steps)); err != nil {
 			w.failStep(ctx, s, err)
@@ -236,27 +342,56 @@ func (w *walk) steps(ctx context.Context) {
 	protect()
 }
 
+// past tells of a step that an earlier process has carried out. One that lives in the process is carried out again, as long as there is something to see for it.
+func (w *walk) past(s plan.Step) bool {
+	if w.opt.Past == nil {
+		return false
+	}
+	elapsed, done := w.opt.Past.Done[s.Name]
+	if s.Live && w.marks.OutageBegan.IsZero() {
+		return false
+	}
+	if done {
+		w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusPassed, Elapsed: elapsed, Earlier: true})
+	}
+	return done
+}
+
 func (w *walk) skip(s plan.Step) {
 	w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusSkipped})
 }
 
 func (w *walk) failStep(ctx context.Context, s plan.Step, err error) {
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in step %s", s.Name))
-		return
+	case errors.Is(err, errJournal):
+		w.fail(plan.VerdictBroken, fmt.Sprintf("step %s was not begun: %v", s.Name, err))
+	default:
+		w.fail(s.Phase.Blames(), fmt.Sprintf("step %s: %v", s.Name, err))
 	}
-	w.fail(s.Phase.Blames(), fmt.Sprintf("step %s: %v", s.Name, err))
 }
 
 // step carries out one step within its bound.
 func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
-	bound := s.Timeout
-	if bound == 0 {
-		bound = w.opt.StepTimeout
-	}
 	began := time.Now()
-	w.emit(plan.StepStarted{At: began, Step: s, Number: number, Of: of})
-	err := w.within(ctx, bound, "the step", func(ctx context.Context) error {
+	started := plan.StepStarted{At: began, Step: s, Number: number, Of: of}
+	if err := w.unkept(w.record(ctx, started)); err != nil && w.marks.OutageBegan.IsZero() {
+		w.emit(started)
+		w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusFailed, Elapsed: time.Since(began), Err: err})
+		return err
+	}
+	// The clock begins when the journal is written, and not before.
+	started.At = time.Now()
+	if s.Phase == plan.Break && w.marks.BreakBegan.IsZero() {
+		w.marks.BreakBegan = started.At
+	}
+	if s.Outage && w.marks.OutageBegan.IsZero() {
+		w.marks.OutageBegan = started.At
+	}
+	w.emit(started)
+	bound, cause := w.bound(s)
+	err := w.withinCause(ctx, bound, cause, "the step", func(ctx context.Context) error {
 		err := w.act(ctx, s)
 		if err == nil && s.Learn != nil {
 			err = s.Learn(ctx)
@@ -267,14 +402,40 @@ func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
 	if err != nil {
 		status = plan.StatusFailed
 	}
-	w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: status, Elapsed: time.Since(began), Err: err})
+	finished := plan.StepFinished{At: time.Now(), Step: s, Status: status, Elapsed: time.Since(began), Err: err}
+	w.emit(finished)
+	// What was done is done. Before the outage the next step will not begin if it can't be kept, either.
+	_ = w.unkept(w.record(context.WithoutCancel(ctx), finished))
 	return err
+}
+
+// bound is how long a step may take, and what to say when it has taken longer.
+func (w *walk) bound(s plan.Step) (time.Duration, error) {
+	bound := s.Timeout
+	if bound == 0 {
+		bound = w.opt.StepTimeout
+	}
+	if s.Phase == plan.Recover && !w.marks.OutageBegan.IsZero() {
+		from := w.marks.OutageBegan
+		if from.Before(w.entered) { // nobody worked on it in between
+			from = w.entered
+		}
+		if left := time.Until(from.Add(w.opt.OutageLimit)); left < bound {
+			return max(0, left), fmt.Errorf("the control plane was not back within the limit of %s", w.opt.OutageLimit)
+		}
+	}
+	return bound, fmt.Errorf("the step took longer than its bound of %s", bound)
 }
 
 // within calls f with a context that ends after the bound. When that is why f failed, the error says so besides what f last
 // said. A panic becomes an error: a defect of drill must not leave a control plane down that a rollback can bring back.
-func (w *walk) within(ctx context.Context, bound time.Duration, what string, f func(context.Context) error) (err error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("%s took longer than its bound of %s", what, bound))
+func (w *walk) within(ctx context.Context, bound time.Duration, what string, f func(context.Context) error) error {
+	return w.withinCause(ctx, bound, fmt.Errorf("%s took longer than its bound of %s", what, bound), what, f)
+}
+
+// withinCause is within, with what to say when the bound is over.
+func (w *walk) withinCause(ctx context.Context, bound time.Duration, cause error, what string, f func(context.Context) error) (err error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, bound, cause)
 	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {
@@ -282,6 +443,9 @@ func (w *walk) within(ctx context.Context, bound time.Duration, what string, f f
 			err = fmt.Errorf("panic: %v; this is a defect of drill", v)
 		}
 	}()
+	if bound <= 0 {
+		return cause
+	}
 	err = f(bounded)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil && !errors.Is(err, context.Cause(bounded)) {
 		err = fmt.Errorf("%w: %w", context.Cause(bounded), err)
@@ -306,16 +470,23 @@ func (w *walk) act(ctx context.Context, s plan.Step) error {
 // to settle is one for all of them. When all of the proof have their answers, each that was true is looked at once more. After trouble they are reported
 // as skipped: what they would see says nothing about the procedure any more.
 func (w *walk) checks(ctx context.Context, phase plan.Phase) {
+	var checks []plan.Check
+	for _, c := range w.plan.Checks {
+		if c.Phase == phase {
+			checks = append(checks, c)
+		}
+	}
+	w.evaluate(ctx, checks, phase, w.reason)
+}
+
+// evaluate is checks, for checks of one phase. Where there was trouble, none is evaluated.
+func (w *walk) evaluate(ctx context.Context, checks []plan.Check, phase plan.Phase, trouble string) {
 	settled := time.Now()
-	if phase == plan.Prove {
+	if phase != plan.Protect {
 		settled = settled.Add(w.opt.Settle)
 	}
-	trouble := w.reason
 	var looks []*look
-	for _, c := range w.plan.Checks {
-		if c.Phase != phase {
-			continue
-		}
+	for _, c := range checks {
 		if c.Alters {
 			w.settle(ctx, looks)
 			w.confirm(ctx, looks, func(c plan.Check) bool { return c.Undisturbed })
@@ -344,12 +515,12 @@ func (w *walk) checks(ctx context.Context, phase plan.Phase) {
 	w.confirm(ctx, looks, func(c plan.Check) bool { return !c.Alters })
 }
 
-// confirm looks once more at each of these checks that was true in Prove and was not looked at again yet, whatever the others say: somebody may have acted since on
+// confirm looks once more at each of these checks that was true after the recovery, or after a rollback, and was not looked at again yet, whatever the others say: somebody may have acted since on
 // what it remembers from before, and all are to hold at the same time. What no longer is true has Patience to become so again.
 func (w *walk) confirm(ctx context.Context, looks []*look, concerns func(plan.Check) bool) {
 	var again []*look
 	for _, l := range looks {
-		if l.finding.Status == plan.StatusPassed && l.check.Phase == plan.Prove && !l.confirmed && concerns(l.check) {
+		if l.finding.Status == plan.StatusPassed && l.check.Phase != plan.Protect && !l.confirmed && concerns(l.check) {
 			l.confirmed = true
 			again = append(again, &look{check: l.check, began: l.began, again: true})
 		}
@@ -361,9 +532,10 @@ func (w *walk) confirm(ctx context.Context, looks []*look, concerns func(plan.Ch
 		w.fail(plan.VerdictInterrupted, "interrupted before the checks were looked at again")
 		return
 	}
-	w.emit(plan.ConfirmStarted{At: time.Now(), Checks: len(again)})
+	phase := again[0].check.Phase
+	w.emit(plan.ConfirmStarted{At: time.Now(), Phase: phase, Checks: len(again)})
 	w.settle(ctx, again)
-	w.emit(plan.ConfirmFinished{At: time.Now()})
+	w.emit(plan.ConfirmFinished{At: time.Now(), Phase: phase})
 }
 
 // look is one check on its way to an answer.
@@ -442,6 +614,10 @@ func (w *walk) count(l *look) {
 	}
 	switch {
 	case l.finding.Status != plan.StatusFailed:
+	case l.check.Phase == plan.Rollback:
+		if !slices.Contains(w.unproven, l.check.Name) {
+			w.unproven = append(w.unproven, l.check.Name)
+		}
 	case l.cut:
 		w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted in check %s", l.check.Name))
 	case l.unread && l.check.Phase == plan.Protect:
@@ -496,6 +672,11 @@ func (w *walk) after(ctx context.Context) {
 		w.evidence(ctx)
 	}
 	undone := w.rollback(ctx)
+	w.close(ctx, undone)
+}
+
+// close ends what the plan left running and, if the cluster can be talked to, removes what it made there.
+func (w *walk) close(ctx context.Context, undone bool) {
 	if w.plan.Close == nil {
 		return
 	}
@@ -557,8 +738,19 @@ func (w *walk) rollback(ctx context.Context) bool {
 	}
 	if w.undone == plan.StatusFailed {
 		w.warn("the control plane may be down%s", w.byHand())
+		return false
 	}
-	return w.undone == plan.StatusPassed
+	return w.proveUndone(ctx)
+}
+
+// proveUndone looks whether the old state is back. That the steps were carried out is not enough, here as little as after a recovery.
+func (w *walk) proveUndone(ctx context.Context) bool {
+	w.evaluate(ctx, w.plan.RollbackChecks, plan.Rollback, "")
+	if len(w.unproven) > 0 {
+		w.undone = plan.StatusFailed
+		w.warn("the old state was put back, and is not proven to be: %s", strings.Join(w.unproven, ", "))
+	}
+	return true
 }
 
 // byHand tells what a person types to put the old state back.

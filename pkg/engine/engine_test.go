@@ -98,23 +98,34 @@ type result struct {
 // walk runs the plan in a bubble; stop ends the run's context with a cause as a signal does.
 func walk(t *testing.T, build func(s *script, stop func()), o engine.Options) result {
 	t.Helper()
+	var p plan.Plan
+	r := walkWith(t, engine.Run, func(s *script, stop func()) {
+		if build != nil {
+			build(s, stop)
+		}
+		p = s.Plan
+	}, o)
+	wellFormed(t, p, r)
+	return r
+}
+
+// walkWith walks it by one of the engine's functions.
+func walkWith(t *testing.T, walker func(context.Context, plan.Plan, engine.Options) (engine.Outcome, error), build func(s *script, stop func()), o engine.Options) result {
+	t.Helper()
 	var r result
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		s := newScript()
-		if build != nil {
-			build(s, cancel)
-		}
+		build(s, cancel)
 		o.ID = "a-run"
 		o.Observers = append(o.Observers, plan.ObserverFunc(func(e plan.Event) { r.events = append(r.events, e) }))
 		var err error
-		r.Outcome, err = engine.Run(ctx, s.Plan, o)
+		r.Outcome, err = walker(ctx, s.Plan, o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.done = s.done
-		wellFormed(t, s.Plan, r)
 	})
 	return r
 }
@@ -153,7 +164,7 @@ func wellFormed(t *testing.T, p plan.Plan, r result) {
 			}
 		case plan.StepFinished:
 			steps[e.Step.Name]++
-			if started := open == "step "+e.Step.Name; started == (e.Status == plan.StatusSkipped) {
+			if started := open == "step "+e.Step.Name; started == (e.Status == plan.StatusSkipped || e.Earlier) {
 				t.Errorf("step %s finishes as %s, and what began was %q", e.Step.Name, e.Status, open)
 			}
 			if (e.Err != nil) != (e.Status == plan.StatusFailed) {
@@ -552,7 +563,7 @@ func TestStepTimeout(t *testing.T) {
 			r := walk(t, func(s *script, _ func()) {
 				s.Steps[3].Timeout = c.own
 				s.do(plan.Recover, func(ctx context.Context) error { <-ctx.Done(); return c.err(ctx) })
-			}, engine.Options{StepTimeout: c.general})
+			}, engine.Options{StepTimeout: c.general, OutageLimit: time.Hour})
 			if r.Verdict != plan.VerdictFailed || r.Reason != c.want {
 				t.Errorf("%s: %s, want\n%s", r.Verdict, r.Reason, c.want)
 			}
@@ -1034,23 +1045,24 @@ func TestEveryObserverSeesTheSame(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(s *script){
-		`a step of phase "arrange" has no name or no title`:                       func(s *script) { s.Steps[0].Name = "" },
-		`a step of phase "protect" has no name or no title`:                       func(s *script) { s.Steps[1].Title = "" },
-		`two steps are named "arrange"`:                                           func(s *script) { s.Steps[1].Name = "arrange" },
-		`step "arrange" is of phase "prove", where it doesn't belong`:             func(s *script) { s.Steps[0].Phase = plan.Prove },
-		`step "recover" is of phase "rollback", where it doesn't belong`:          func(s *script) { s.Steps[3].Phase = plan.Rollback },
-		`step "break" is of phase "later", where it doesn't belong`:               func(s *script) { s.Steps[2].Phase = "later" },
-		`step "recover" of phase "protect" comes after a later phase`:             func(s *script) { s.Steps[3].Phase = plan.Protect },
-		`step "break" does nothing`:                                               func(s *script) { s.Steps[2].Do = nil },
-		`two steps are named "undo-1"`:                                            func(s *script) { s.Rollback[1].Name = "undo-1" },
-		`two steps are named "recover"`:                                           func(s *script) { s.Rollback[1].Name = "recover" },
-		`step "undo-1" is of phase "recover", where it doesn't belong`:            func(s *script) { s.Rollback[0].Phase = plan.Recover },
-		`step "undo-2" does nothing`:                                              func(s *script) { s.Rollback[1].Do = nil },
-		`check "" has no name or looks at nothing`:                                func(s *script) { s.Checks[0].Name = "" },
-		`check "protected" has no name or looks at nothing`:                       func(s *script) { s.Checks[1].Look = nil },
-		`two checks are named "proven"`:                                           func(s *script) { s.Checks[1].Name = "proven" },
-		`check "protected" is of phase "recover", in which no check is evaluated`: func(s *script) { s.Checks[1].Phase = plan.Recover },
-		`no check in phase "prove", so nothing could be proven`:                   func(s *script) { s.Checks = s.Checks[1:] },
+		`a step of phase "arrange" has no name or no title`:                    func(s *script) { s.Steps[0].Name = "" },
+		`a step of phase "protect" has no name or no title`:                    func(s *script) { s.Steps[1].Title = "" },
+		`two steps are named "arrange"`:                                        func(s *script) { s.Steps[1].Name = "arrange" },
+		`step "arrange" is of phase "prove", where it doesn't belong`:          func(s *script) { s.Steps[0].Phase = plan.Prove },
+		`step "recover" is of phase "rollback", where it doesn't belong`:       func(s *script) { s.Steps[3].Phase = plan.Rollback },
+		`step "break" is of phase "later", where it doesn't belong`:            func(s *script) { s.Steps[2].Phase = "later" },
+		`step "recover" of phase "protect" comes after a later phase`:          func(s *script) { s.Steps[3].Phase = plan.Protect },
+		`step "break" does nothing`:                                            func(s *script) { s.Steps[2].Do = nil },
+		`two steps are named "undo-1"`:                                         func(s *script) { s.Rollback[1].Name = "undo-1" },
+		`two steps are named "recover"`:                                        func(s *script) { s.Rollback[1].Name = "recover" },
+		`step "undo-1" is of phase "recover", where it doesn't belong`:         func(s *script) { s.Rollback[0].Phase = plan.Recover },
+		`step "undo-2" does nothing`:                                           func(s *script) { s.Rollback[1].Do = nil },
+		`check "" has no name or looks at nothing`:                             func(s *script) { s.Checks[0].Name = "" },
+		`check "protected" has no name or looks at nothing`:                    func(s *script) { s.Checks[1].Look = nil },
+		`two checks are named "proven"`:                                        func(s *script) { s.Checks[1].Name = "proven" },
+		`check "protected" is of phase "recover", in which it isn't evaluated`: func(s *script) { s.Checks[1].Phase = plan.Recover },
+		`no check in phase "prove", so nothing could be proven`:                func(s *script) { s.Checks = s.Checks[1:] },
+		`check "back" is of phase "prove", in which it isn't evaluated`:        func(s *script) { s.RollbackChecks = []plan.Check{s.check("back", plan.Prove, yes)} },
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newScript()

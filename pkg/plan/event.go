@@ -19,6 +19,8 @@ type RunStarted struct {
 	At   time.Time
 	ID   string
 	Plan Plan
+	// Resumed is how many times another process has carried the run on; At is when this one did, or when the run began.
+	Resumed int
 }
 
 // StepStarted says that a step is about to be carried out.
@@ -35,6 +37,8 @@ type StepFinished struct {
 	Step    Step
 	Status  Status
 	Elapsed time.Duration
+	// Earlier says that an earlier process carried it out; Elapsed is how long that took.
+	Earlier bool
 	// Err says why the step failed; nil otherwise.
 	Err error
 }
@@ -56,13 +60,16 @@ type CheckFinished struct {
 // ConfirmStarted says that checks that were true are about to be looked at once more.
 type ConfirmStarted struct {
 	At time.Time
+	// Phase is the checks'.
+	Phase Phase
 	// Checks is how many.
 	Checks int
 }
 
 // ConfirmFinished says that they have been.
 type ConfirmFinished struct {
-	At time.Time
+	At    time.Time
+	Phase Phase
 }
 
 // Measured carries the numbers of the run.

@@ -96,7 +96,8 @@ type Step struct {
 	Expect string
 	// Timeout bounds the step; 0 means the engine's default.
 	Timeout time.Duration
-	// Do carries the step out. It must return when ctx ends, with an error that says what was last seen.
+	// Do carries the step out. It must return when ctx ends, with an error that says what was last seen. It may be called again by another process after one was
+	// killed anywhere in it, and must then do what is left to do.
 	Do func(ctx context.Context) error
 	// Learn, where set, reads back what later steps and checks need to know about what this step made. It is called
 	// after Do, and after Commands when those were executed in its place.
@@ -104,6 +105,9 @@ type Step struct {
 	// Always says, of a step of Rollback, that it is tried even though an earlier one failed: a control plane that runs on
 	// something is better than none.
 	Always bool
+	// Live says that what the step makes lives in drill's own process, to see the outage. When another process carries the run on it is carried out again, as long as
+	// the outage has not begun.
+	Live bool
 	// Outage marks the first step that takes the control plane away: the clock of the outage starts with it.
 	Outage bool
 }
@@ -114,7 +118,8 @@ type Check struct {
 	Name string
 	// Summary says in one line when the check is true.
 	Summary string
-	// Phase is when it is evaluated: Protect for what must hold before anything is touched, Prove for the rest.
+	// Phase is when it is evaluated: Protect for what must hold before anything is touched, Prove for what must hold in the end, Rollback for what must hold when
+	// the old state was put back.
 	Phase Phase
 	// Commands are how a person looks at the same. They need not be complete.
 	Commands []Command
@@ -204,6 +209,8 @@ type Plan struct {
 	Checks []Check
 	// Rollback undoes Recover. It is walked when the outage began and the recovery was not proven, whatever the reason.
 	Rollback []Step
+	// RollbackChecks say whether the old state is back after a rollback; they are of phase Rollback.
+	RollbackChecks []Check
 	// Measure, where set, is asked for the numbers of the run after the last check, whatever the checks said.
 	Measure func(ctx context.Context, m Marks) (Measurement, error)
 	// Evidence, where set, collects what explains a failure into the directory, and returns the files it wrote.

@@ -55,7 +55,10 @@ func beginOutage(steps []plan.Step, prefix string) {
 
 // moved is the folder into which manifests are moved: on the same file system as the manifests folder, so that each moves by one rename, outside of it,
 // because kubelet runs whatever it finds there, and the run's own, so that nobody else's files are in it.
-func (t Target) moved() string { return "/etc/kubernetes/manifests-moved-by-" + path.Base(t.StateDir) }
+func (t Target) moved() string { return MovedDir(path.Base(t.StateDir)) }
+
+// MovedDir is the folder on each control plane into which manifest-move moves manifests in the run of that name.
+func MovedDir(run string) string { return "/etc/kubernetes/manifests-moved-by-" + run }
 
 func (t Target) makeMovedArgv() []string { return []string{"mkdir", "-p", "-m", "0700", t.moved()} }
 
@@ -80,6 +83,19 @@ func prepareMoveStep(t Target) plan.Step {
 // moveArgv moves the components' manifests away. What an earlier attempt left in the folder is renamed and not overwritten.
 func (t Target) moveArgv(components []string) []string {
 	return append([]string{"mv", "--backup=numbered", "-t", t.moved()}, files(controlplane.ManifestDir, components)...)
+}
+
+// away says whether every manifest of the components is where moveArgv moves it, and none is where it was. mv goes on with the others when one isn't there.
+func (t Target) away(ctx context.Context, m controlplane.Member, components []string) bool {
+	for i, moved := range files(t.moved(), components) {
+		if _, err := cluster.Run(ctx, m.Node, "test", "-f", moved); err != nil {
+			return false
+		}
+		if cluster.Absent(ctx, m.Node, files(controlplane.ManifestDir, components)[i]) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func files(dir string, components []string) []string {
@@ -121,6 +137,10 @@ func moveSteps(t Target, components []string) []plan.Step {
 			Expect:   "`ls " + controlplane.ManifestDir + "` no longer lists " + verb(components, "it.", "them."),
 			Do: each(func(ctx context.Context, m controlplane.Member) error {
 				_, err := cluster.Run(ctx, m.Node, t.moveArgv(components)...)
+				var exit *cluster.ExitError
+				if errors.As(err, &exit) && t.away(ctx, m, components) {
+					return nil // by a process that was killed before it could note it
+				}
 				return err
 			}),
 		},

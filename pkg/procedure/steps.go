@@ -147,8 +147,21 @@ func stageManifest(ctx context.Context, m controlplane.Member, from, dataDir str
 func (t Target) swap(ctx context.Context) error {
 	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
 		_, err := cluster.Run(ctx, m.Node, swapArgv()...)
+		var exit *cluster.ExitError
+		if errors.As(err, &exit) && t.swapped(ctx, m) {
+			return nil // by a process that was killed before it could note it
+		}
 		return err
 	})
+}
+
+// swapped says whether nothing is staged on the node any more, and the manifest in place names the new directory.
+func (t Target) swapped(ctx context.Context, m controlplane.Member) bool {
+	if cluster.Absent(ctx, m.Node, staged) != nil {
+		return false
+	}
+	now, err := controlplane.ReadEtcdConfig(ctx, m.Node)
+	return err == nil && now.HostDataDir == t.DataDir
 }
 
 func swapArgv() []string { return []string{"mv", "-T", staged, manifestPath} }

@@ -14,6 +14,9 @@ import (
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
+// ledgerTimeout bounds a look at all that etcd holds.
+const ledgerTimeout = 10 * time.Minute
+
 // LedgerExact holds what etcd holds now against what the snapshot holds, on every key, and counts as equal only what is equal: nothing is
 // missing, nothing was added, and no object differs, except in what Kubernetes itself rewrites (inventory.Rewrites) and in objects of drill's own.
 //
@@ -26,7 +29,7 @@ func LedgerExact(s *Subject) plan.Check {
 		Summary:     "every key that etcd holds is as in the snapshot, none is missing and none was added, but for what Kubernetes itself rewrites",
 		Phase:       plan.Prove,
 		Undisturbed: true,
-		Timeout:     10 * time.Minute, // it reads all that etcd holds
+		Timeout:     ledgerTimeout,
 		Look:        func(ctx context.Context) (plan.Finding, error) { return l.look(ctx, s) },
 	}
 }

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -44,10 +46,14 @@ type Subject struct {
 	Leaks *Leaks
 	// Revisions follows etcd's revision from before the break on.
 	Revisions *Revisions
+	// Resumed says that another process began the run: what lived in that one ended with it.
+	Resumed bool
 	// Watchers are informers that were opened before the break; nil until then.
 	Watchers *Watchers
 	// Before is what there was before the outage.
 	Before Before
+	// Old is what a rollback has put back; nil until it has.
+	Old *Old
 	// Own are objects that drill itself goes on writing, which prove and lose nothing.
 	Own []plan.Object
 	// Workload is what the scenario deployed.
@@ -90,6 +96,24 @@ type Object struct {
 	UID             types.UID
 	// Spec is the object's spec as decoded JSON.
 	Spec any
+}
+
+// UnmarshalJSON reads numbers as client-go does, so that specs which are equal stay so when they have been written down.
+func (o *Object) UnmarshalJSON(b []byte) error {
+	type plain Object // without this method
+	var p plain
+	if err := json.Unmarshal(b, &p); err != nil {
+		return err
+	}
+	var spec struct{ Spec json.RawMessage }
+	if err := json.Unmarshal(b, &spec); err != nil {
+		return err
+	}
+	if err := utiljson.Unmarshal(spec.Spec, &p.Spec); err != nil {
+		return err
+	}
+	*o = Object(p)
+	return nil
 }
 
 // String names the object as kubectl does: resource namespace/name.

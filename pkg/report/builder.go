@@ -50,9 +50,9 @@ func (b *Builder) Observe(e plan.Event) {
 		b.leave(e.Check.Phase, e.At)
 		b.finishCheck(e)
 	case plan.ConfirmStarted:
-		b.enter(plan.Prove, e.At)
+		b.enter(e.Phase, e.At)
 	case plan.ConfirmFinished:
-		b.leave(plan.Prove, e.At)
+		b.leave(e.Phase, e.At)
 	case plan.Measured:
 		b.last = e.At
 		m := e.Measurement
@@ -76,7 +76,7 @@ func (b *Builder) Run() Run {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := b.run
-	r.Steps, r.Checks = slices.Clone(r.Steps), slices.Clone(r.Checks)
+	r.Steps, r.Checks, r.RollbackChecks = slices.Clone(r.Steps), slices.Clone(r.Checks), slices.Clone(r.RollbackChecks)
 	r.Artifacts, r.Warnings = slices.Clone(r.Artifacts), slices.Clone(r.Warnings)
 	for _, p := range b.phases {
 		r.Phases = append(r.Phases, Phase{Name: p.name, Seconds: seconds(p.end.Sub(p.began))})
@@ -102,6 +102,7 @@ func (b *Builder) start(e plan.RunStarted) {
 		Variant:   e.Plan.Variant,
 		Provider:  e.Plan.Cluster.Provider,
 		StartedAt: e.At.UTC(),
+		Resumed:   e.Resumed,
 		Cluster: Cluster{
 			Name:       e.Plan.Cluster.Name,
 			Nodes:      e.Plan.Cluster.Nodes,
@@ -148,15 +149,25 @@ func (b *Builder) finishStep(e plan.StepFinished) {
 }
 
 func (b *Builder) finishCheck(e plan.CheckFinished) {
-	for i := range b.run.Checks {
-		c := &b.run.Checks[i]
-		if c.Name != e.Check.Name {
-			continue
-		}
-		f := e.Finding
-		c.Status, c.Detail, c.Remedy, c.Differences, c.Evidence = f.Status, f.Detail, f.Remedy, f.Differences, f.Evidence
-		c.Seconds = seconds(e.Elapsed)
+	c := b.check(e.Check)
+	f := e.Finding
+	c.Status, c.Detail, c.Remedy, c.Differences, c.Evidence = f.Status, f.Detail, f.Remedy, f.Differences, f.Evidence
+	c.Seconds = seconds(e.Elapsed)
+}
+
+// check returns the entry of a check. Those of a rollback get one when they are answered.
+func (b *Builder) check(c plan.Check) *Check {
+	checks := &b.run.Checks
+	if c.Phase == plan.Rollback {
+		checks = &b.run.RollbackChecks
 	}
+	for i := range *checks {
+		if (*checks)[i].Name == c.Name {
+			return &(*checks)[i]
+		}
+	}
+	*checks = append(*checks, Check{Name: c.Name})
+	return &(*checks)[len(*checks)-1]
 }
 
 // enter and leave keep the phases. The steps that were never reached finish as skipped without having started: they

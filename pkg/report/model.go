@@ -34,8 +34,8 @@ type Run struct {
 	Verdict  plan.Verdict `json:"verdict"`
 	// Reason says in one line why the verdict is not passed; empty when it is.
 	Reason string `json:"reason"`
-	// Rollback is passed when the old state was put back after the recovery was not proven, failed when it could not be, and empty when
-	// there was no need to or it was not to be.
+	// Rollback is passed when the old state was put back after the recovery was not proven, and is proven to be back; failed when it could not be or is not, and
+	// empty when there was no need to or it was not to be.
 	Rollback  plan.Status `json:"rollback"`
 	StartedAt time.Time   `json:"startedAt"`
 	// Seconds is how long the run took, from its first event to its last.
@@ -57,6 +57,10 @@ type Run struct {
 	Steps []Step `json:"steps"`
 	// Checks holds every check of the plan, in order, also those that were never evaluated.
 	Checks []Check `json:"checks"`
+	// RollbackChecks hold what was looked at after the old state had been put back, to see whether it is; none where that was not done.
+	RollbackChecks []Check `json:"rollbackChecks"`
+	// Resumed is how many times another process has carried the run on.
+	Resumed int `json:"resumed"`
 	// Warnings are what the person should know although it doesn't change the verdict.
 	Warnings []string `json:"warnings"`
 	// Artifacts are paths of files that explain the result.
@@ -159,15 +163,20 @@ func (r Run) complete() Run {
 			r.Steps[i].Commands[j].Argv = list(r.Steps[i].Commands[j].Argv)
 		}
 	}
-	r.Checks = list(slices.Clone(r.Checks))
-	for i := range r.Checks {
-		r.Checks[i].Evidence = list(r.Checks[i].Evidence)
-		r.Checks[i].Differences = list(r.Checks[i].Differences)
-	}
+	r.Checks, r.RollbackChecks = completeChecks(r.Checks), completeChecks(r.RollbackChecks)
 	r.Probe = completeProbe(r.Probe)
 	r.Warnings = list(r.Warnings)
 	r.Artifacts = list(r.Artifacts)
 	return r
+}
+
+func completeChecks(checks []Check) []Check {
+	checks = list(slices.Clone(checks))
+	for i := range checks {
+		checks[i].Evidence = list(checks[i].Evidence)
+		checks[i].Differences = list(checks[i].Differences)
+	}
+	return checks
 }
 
 func list[T any](s []T) []T {

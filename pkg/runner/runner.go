@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/engine"
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/journal"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
@@ -50,8 +52,8 @@ type Job struct {
 	Disposable bool
 	// EvidenceDir is where what explains a failure is kept; empty means the run's own folder.
 	EvidenceDir string
-	// Settle and Patience bound how long the checks may take to become true; see engine.Options. 0 means the engine's default.
-	Settle, Patience time.Duration
+	// Settle and Patience bound how long the checks may take to become true, and OutageLimit how long the recovery may; see engine.Options. 0 means the engine's default.
+	Settle, Patience, OutageLimit time.Duration
 	// Alter, where set, changes the plan before it is walked: it puts a fault into it.
 	Alter func(plan.Plan, *stage.Stage) plan.Plan
 	// Observers receive every event.
@@ -74,7 +76,9 @@ func Letters() string {
 func Dir(stateDir, id string) string { return filepath.Join(stateDir, "runs", id) }
 
 // Run carries the job out and returns its report, which it has also written to the run's folder. A run that could not even begin is a
-// broken one. The error is for a report that could not be kept.
+// broken one; where that is because another run has the cluster, the reason is that of a *ClaimedError. The error is for a report that could not be kept.
+//
+// All that the run does is in a journal before it is done, so that Resume or Rollback can take it up should this process be killed.
 func (j Job) Run(ctx context.Context) (report.Run, error) {
 	began := time.Now()
 	dir := Dir(j.StateDir, j.ID)
@@ -82,57 +86,105 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 		return j.CouldNotBegin(ctx, began, j.clusterInfo(), fmt.Errorf("making the run's folder: %w", err)), nil
 	}
 	var builder report.Builder
-	p, err := j.plan(ctx, dir, func() ([]byte, error) {
-		var b bytes.Buffer
-		err := report.WriteJSON(&b, report.NewDocument(builder.Run()))
-		return b.Bytes(), err
-	})
+	s, err := stage.Set(ctx, j.Cluster, j.Procedure, j.stageOptions(dir, &builder))
+	if err == nil {
+		err = j.suits(s)
+	}
+	if err == nil {
+		err = claim(ctx, j.Cluster, j.ID)
+	}
 	if err != nil {
-		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
+		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), j.explained(err))
 		return run, keep(dir, run)
 	}
+	book, err := journal.Create(dir, j.entry(began), began.UTC())
+	if err != nil {
+		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), errors.Join(err, release(ctx, j.Cluster, j.ID)))
+		return run, keep(dir, run)
+	}
+	return j.walk(ctx, book, s, &builder, engine.Run, nil)
+}
+
+// walk has the engine walk the plan on the stage, and keeps the journal and the report of it. It ends the run's hold on the cluster, unless the control plane could not be
+// brought back.
+func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, builder *report.Builder,
+	how func(context.Context, plan.Plan, engine.Options) (engine.Outcome, error), past *engine.Past) (report.Run, error) {
+	began, dir := time.Now(), Dir(j.StateDir, j.ID)
+	copies := newMirror(ctx, cluster.ControlPlanes(j.Cluster), stage.NodeDirs+"/"+j.ID)
+	book.Watch(func(content []byte) { copies.put(journal.FileName, content) })
 	evidence := j.EvidenceDir
 	if evidence == "" {
 		evidence = filepath.Join(dir, "evidence")
 	}
 	options := engine.Options{
 		ID:          j.ID,
-		Observers:   append([]plan.Observer{&builder}, j.Observers...),
+		Observers:   append([]plan.Observer{builder}, j.Observers...),
+		Journal:     &recorder{dir: dir, journal: book, stage: s, mirror: copies},
+		Past:        past,
 		EvidenceDir: evidence,
 		KeepState:   j.Keep,
 		Disposable:  j.Disposable,
 		Settle:      j.Settle,
 		Patience:    j.Patience,
+		OutageLimit: j.OutageLimit,
 	}
 	if j.Literal {
 		options.Typist = stage.Typist{Cluster: j.Cluster}
 	}
-	if _, err := engine.Run(ctx, p, options); err != nil {
-		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
-		return run, keep(dir, run)
-	}
+	_, err := how(ctx, j.plan(s), options)
+	ended := context.WithoutCancel(ctx) // what follows leaves the cluster to others, however the run ended
+	problems := []error{copies.close(ended)}
 	run := builder.Run()
+	if err != nil {
+		run = j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
+	}
+	if run.Rollback != plan.StatusFailed && !j.Disposable {
+		problems = append(problems, j.release(ended))
+	}
+	if err := errors.Join(append(problems, book.Close())...); err != nil {
+		run.Warnings = append(run.Warnings, err.Error())
+	}
 	return run, keep(dir, run)
 }
 
-// plan sets the stage and joins scenario and procedure on it. Nothing is touched. The transcript is what the run has reported so far.
-func (j Job) plan(ctx context.Context, dir string, transcript func() ([]byte, error)) (plan.Plan, error) {
-	options := j.options()
-	options.Dir, options.Transcript = dir, transcript
-	s, err := stage.Set(ctx, j.Cluster, j.Procedure, options)
-	if err != nil {
-		return plan.Plan{}, err
-	}
+// releaseTimeout bounds giving the cluster back.
+const releaseTimeout = 15 * time.Second
+
+func (j Job) release(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	return release(ctx, j.Cluster, j.ID)
+}
+
+// suits says whether the job can be carried out on the stage.
+func (j Job) suits(s *stage.Stage) error {
 	if j.Literal && len(s.Target.Members) > 1 {
-		return plan.Plan{}, fmt.Errorf("cluster %s has %d control planes: commands can be typed for one only, since the snapshot would have to be carried to the others by hand",
+		return fmt.Errorf("cluster %s has %d control planes: commands can be typed for one only, since the snapshot would have to be carried to the others by hand",
 			j.Cluster.Name(), len(s.Target.Members))
 	}
+	return nil
+}
+
+// stageOptions are the options of the stage. What the run has reported so far is what the builder has seen.
+func (j Job) stageOptions(dir string, builder *report.Builder) stage.Options {
+	o := j.options()
+	o.Dir = dir
+	o.Transcript = func() ([]byte, error) {
+		var b bytes.Buffer
+		err := report.WriteJSON(&b, report.NewDocument(builder.Run()))
+		return b.Bytes(), err
+	}
+	return o
+}
+
+// plan joins scenario and procedure on the stage.
+func (j Job) plan(s *stage.Stage) plan.Plan {
 	p := scenarios.Plan(j.Scenario, j.Procedure, s)
 	p.Variant = j.Variant()
 	if j.Alter != nil {
 		p = j.Alter(p, s)
 	}
-	return p, nil
+	return p
 }
 
 // options are those of the stage that are known before there is one.

@@ -94,12 +94,17 @@ func (s *Stage) deploy(ctx context.Context) error {
 	}
 	w := s.Subject.Workload
 	create := metav1.CreateOptions{FieldManager: fieldManager}
-	if _, err := client.AppsV1().Deployments(w.Namespace).Create(ctx, deployment(w), create); err != nil {
+	if _, err := client.AppsV1().Deployments(w.Namespace).Create(ctx, deployment(w), create); err != nil && !s.madeBefore(err) {
 		return err
 	}
-	_, err = client.CoreV1().Services(w.Namespace).Create(ctx, service(w), create)
+	if _, err = client.CoreV1().Services(w.Namespace).Create(ctx, service(w), create); s.madeBefore(err) {
+		return nil
+	}
 	return err
 }
+
+// madeBefore says whether the process that began the run has made what now can't be made once more.
+func (s *Stage) madeBefore(err error) bool { return s.recalled && s.vacated && apierrors.IsAlreadyExists(err) }
 
 func (s *Stage) vacant(ctx context.Context) error {
 	client, err := s.client()

@@ -264,12 +264,12 @@ func (a asker) writes(ctx context.Context) (int64, error) {
 
 // serviceAddress is where this machine reaches the workload's Service.
 type serviceAddress struct {
-	host string
-	port int32
+	Host string `json:"host"`
+	Port int32  `json:"port"`
 }
 
 func (a serviceAddress) url() string {
-	return "http://" + net.JoinHostPort(a.host, strconv.Itoa(int(a.port))) + "/"
+	return "http://" + net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))) + "/"
 }
 
 // ask is good when the workload answers over its Service. Each time it opens a connection: kube-proxy's rules decide where a connection goes

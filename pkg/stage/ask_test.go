@@ -116,7 +116,7 @@ func serviceAt(t *testing.T, base string) serviceAddress {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serviceAddress{host: u.Hostname(), port: int32(port)}
+	return serviceAddress{Host: u.Hostname(), Port: int32(port)}
 }
 
 // TestEtcdsRevisionIsNoted, of a real etcd, as it grows.
@@ -477,7 +477,7 @@ func probedStage(t testing.TB, certs certificates, addr, service string) *Stage 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.service = serviceAddress{host: u.Hostname(), port: int32(port)}
+	s.service = serviceAddress{Host: u.Hostname(), Port: int32(port)}
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -38,7 +39,7 @@ func (s *Stage) deleteWorkload(ctx context.Context) error {
 	}
 	w := s.Subject.Workload
 	background := metav1.DeletePropagationBackground
-	if err := client.AppsV1().Deployments(w.Namespace).Delete(ctx, w.Name, metav1.DeleteOptions{PropagationPolicy: &background}); err != nil {
+	if err := client.AppsV1().Deployments(w.Namespace).Delete(ctx, w.Name, metav1.DeleteOptions{PropagationPolicy: &background}); err != nil && (!s.recalled || !apierrors.IsNotFound(err)) {
 		return err
 	}
 	return until(ctx, "the pods of Deployment "+w.Name+" are gone", func(ctx context.Context) (bool, string) {

@@ -13,9 +13,12 @@ import (
 // loss says what the restore gave up: everything that was acknowledged after the snapshot, up to the end of the old etcd. What there is now is read from etcd. If the
 // old data can't be read, the rest is still told, up to the last look before the control plane was taken down, along with the error.
 func (s *Stage) loss(ctx context.Context, marks plan.Marks) (plan.Loss, error) {
-	l := plan.Loss{UntilOutageSeconds: s.lostUntil(marks.OutageBegan)}
-	if !marks.BreakBegan.IsZero() {
-		l.Seconds = s.lostUntil(marks.BreakBegan)
+	var l plan.Loss
+	if s.probe != nil {
+		l.UntilOutageSeconds = s.lostUntil(marks.OutageBegan)
+		if !marks.BreakBegan.IsZero() {
+			l.Seconds = s.lostUntil(marks.BreakBegan)
+		}
 	}
 	if s.Subject.Before.Revision == 0 {
 		return l, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,12 +46,15 @@ func (s *Stage) WatchOutage() plan.Step {
 		Title: "Start to measure from outside: etcd, reads, writes, the Service",
 		Why: "How long something was away can only be said by somebody who kept asking. Each question goes over a connection of its own, every " +
 			probeInterval.String() + ".",
-		Do: s.startProbe,
+		Do:   s.startProbe,
+		Live: true,
 	}
 }
 
 func (s *Stage) startProbe(ctx context.Context) error {
-	s.Subject.Revisions = &proof.Revisions{}
+	if s.Subject.Revisions == nil {
+		s.Subject.Revisions = &proof.Revisions{}
+	}
 	targets, err := s.probeTargets(ctx)
 	if err != nil {
 		return err
@@ -59,6 +63,9 @@ func (s *Stage) startProbe(ctx context.Context) error {
 	began := time.Now()
 	s.probe = probe.Start(context.WithoutCancel(ctx), probeInterval, probePatience, targets...)
 	for _, t := range targets {
+		if s.recalled && !slices.Contains([]string{probeEtcd, probeServer, probeWrite}, t.Name) {
+			continue // the workload may be what was broken meanwhile
+		}
 		if err := s.probe.Wait(ctx, t.Name, began); err != nil {
 			return fmt.Errorf("before anything was broken: %w", err)
 		}
@@ -124,7 +131,7 @@ func (s *Stage) serviceAddress(ctx context.Context) (serviceAddress, error) {
 	if len(svc.Spec.Ports) == 0 || svc.Spec.Ports[0].NodePort == 0 {
 		return serviceAddress{}, fmt.Errorf("service %s/%s has no node port, so it can't be asked from outside of the cluster", w.Namespace, w.Name)
 	}
-	return serviceAddress{host: s.Subject.Cluster.Nodes()[0].Address(), port: svc.Spec.Ports[0].NodePort}, nil
+	return serviceAddress{Host: s.Subject.Cluster.Nodes()[0].Address(), Port: svc.Spec.Ports[0].NodePort}, nil
 }
 
 // Measure computes the numbers of the run.
@@ -136,12 +143,18 @@ func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement
 		m.EndedByThemselves, err = s.ended(ctx)
 		problems = append(problems, err)
 	}
-	if s.probe == nil {
+	if s.probe == nil && !s.recalled {
 		return m, errors.Join(problems...)
 	}
-	record := s.probe.Record(marks)
-	m.Probe = &record
-	if !marks.OutageBegan.IsZero() {
+	if s.probe != nil {
+		record := s.probe.Record(marks)
+		m.Probe = &record
+	}
+	switch {
+	case marks.OutageBegan.IsZero():
+	case s.probe == nil:
+		problems = append(problems, errors.New("the probe ended with the drill that began the outage, so how long that was is not known"))
+	default:
 		var err error
 		m.Outage, err = s.outage(ctx, marks.OutageBegan)
 		problems = append(problems, err)

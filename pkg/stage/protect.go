@@ -17,6 +17,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/proof"
 )
 
 // SaveSnapshot takes the snapshot.
@@ -44,11 +45,28 @@ func (s *Stage) snapshotFolder() []plan.Command {
 
 func (s *Stage) saveSnapshot(ctx context.Context) error {
 	info, err := etcd.Save(ctx, s.endpoint, s.snapshotPath(), etcd.VerifyWith(s.Subject.Worker))
+	if s.recalled && errors.Is(err, etcd.ErrTargetExists) { // it gets its name when it is whole
+		info, err = s.savedBefore(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	s.Subject.Snapshot = &info
 	return nil
+}
+
+// savedBefore describes the snapshot that an earlier process has saved.
+func (s *Stage) savedBefore(ctx context.Context) (plan.SnapshotInfo, error) {
+	info, err := etcd.Verify(ctx, s.Subject.Worker, s.snapshotPath())
+	if err != nil {
+		return info, err
+	}
+	file, err := os.Stat(s.snapshotPath())
+	if err != nil {
+		return info, err
+	}
+	info.TakenAt = file.ModTime()
+	return info, nil
 }
 
 // learnSnapshot fetches the snapshot from the node when it was taken there by hand.
@@ -231,16 +249,26 @@ func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
 // restoreOld makes the data directory of a rollback on every node from what the old ones hold: from the one that is furthest, since a member may
 // have been stopped before it had applied what the others had agreed on.
 func (s *Stage) restoreOld(ctx context.Context) (err error) {
+	// Without this directory a rollback puts the old one itself in place.
+	s.Subject.Old = &proof.Old{DataDir: s.Target.Members[0].Etcd.HostDataDir}
 	db, _, err := s.furthest(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(filepath.Dir(db))) }()
-	return controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
+	held, err := inventory.Read(ctx, inventory.FromDatabase(s.Subject.Worker, db), s.Subject.Before.AtOutage, s.Subject.Before.AtBreak)
+	if err != nil {
+		return err
+	}
+	err = controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
 		return s.restoreInto(ctx, m, s.Target.RollbackDir, etcd.RestoreOptions{
 			Snapshot: db, Raw: true, Token: s.Target.RollbackToken(), BumpRevision: s.Target.RollbackBump,
 		})
 	})
+	if err == nil {
+		s.Subject.Old = &proof.Old{DataDir: s.Target.RollbackDir, Objects: held}
+	}
+	return err
 }
 
 // furthest fetches the database of every member's old data directory and returns the path of the one with the highest revision, in a
@@ -271,6 +299,14 @@ func (s *Stage) furthest(ctx context.Context) (best string, highest int64, err e
 // sent: the node needs no tool of ours and no architecture like this machine's.
 func (s *Stage) restoreInto(ctx context.Context, m controlplane.Member, dir string, o etcd.RestoreOptions) (err error) {
 	local := filepath.Join(s.opt.Dir, filepath.Base(dir)+"-"+m.Name)
+	if s.recalled {
+		if _, err := cluster.Run(ctx, m.Node, "test", "-d", dir+"/member"); err == nil {
+			return nil // it got its name when it was whole, and etcd may have written to it since
+		}
+		if err := os.RemoveAll(local); err != nil {
+			return err
+		}
+	}
 	defer func() { err = errors.Join(err, os.RemoveAll(local)) }()
 	o.DataDir, o.Name, o.PeerURLs, o.InitialCluster = local, m.Etcd.Name, m.Etcd.PeerURLs, s.Target.InitialCluster()
 	o.MarkCompacted = o.BumpRevision > 0

@@ -58,6 +58,9 @@ type Stage struct {
 	ended func(ctx context.Context) ([]string, error)
 	// vacated says that nothing had the names that the run uses when it began: what has them now is the run's.
 	vacated bool
+	// recalled says that another process began the run: what a step is to make may be there already, or a part of it.
+	recalled bool
+	written  written
 }
 
 // before is what was there before the outage.
@@ -114,9 +117,15 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 	if image == "" {
 		image = localImage(ctx, members[0].Node)
 	}
-	s.cast(members, p, image, "/var/lib/drill/"+o.RunID)
+	s.cast(members, p, image, nodeDir(o.RunID))
 	return s, nil
 }
+
+// NodeDirs is the folder on each node in which runs have theirs.
+const NodeDirs = "/var/lib/drill"
+
+// nodeDir is the run's folder on each node.
+func nodeDir(id string) string { return NodeDirs + "/" + id }
 
 // Textbook is a stage for a lesson: it is never played, and has the file names that tutorials use. Its control plane is one as kubeadm sets
 // it up on a node of that name. An empty image means one from the usual registry.
@@ -158,7 +167,7 @@ func lesson(members []controlplane.Member, p procedure.Procedure, image, suffix 
 	s := &Stage{}
 	s.Subject = proof.Subject{Members: members}
 	s.Info = plan.ClusterInfo{Name: strings.TrimSuffix(members[0].Name, "-control-plane"), Nodes: 1}
-	s.cast(members, p, image, "/var/lib/drill")
+	s.cast(members, p, image, NodeDirs)
 	s.Target.DataDir = "/var/lib/etcd-from-backup" + suffix
 	s.Target.RollbackDir = "/var/lib/etcd-rolled-back" + suffix
 	s.Target.NodeSnapshot = "/tmp/etcd-backup" + suffix + ".db"

@@ -19,5 +19,6 @@ func (s *Stage) OpenWatches() plan.Step {
 			s.Subject.Watchers, err = proof.OpenWatchers(ctx, s.Subject.Servers)
 			return err
 		},
+		Live: true,
 	}
 }

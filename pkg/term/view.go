@@ -92,18 +92,21 @@ func (v *View) Observe(e plan.Event) {
 		v.begin(&going{text: e.Step.Title, aside: fmt.Sprintf("%d of %d", e.Number, e.Of), began: e.At})
 	case plan.StepFinished:
 		v.end(v.run.current)
-		lines = append(v.enter(s, e.Step.Phase), s.done(e.Status, e.Elapsed, e.Step.Name, e.Step.Title))
+		lines = append(v.enter(s, e.Step.Phase), s.done(e.Status, e.Elapsed, e.Step.Name, e.Step.Title+earlier(e)))
 		if e.Err != nil {
 			lines = append(lines, s.failure(e.Err)...)
 		}
 	case plan.CheckStarted:
-		v.run.checked++
-		aside := fmt.Sprintf("check %d of %d", v.run.checked, v.run.checks)
+		aside := "after the rollback"
+		if e.Check.Phase != plan.Rollback {
+			v.run.checked++
+			aside = fmt.Sprintf("check %d of %d", v.run.checked, v.run.checks)
+		}
 		v.run.open[e.Check.Name] = v.begin(&going{text: "Check " + e.Check.Name, aside: aside, began: e.At})
 	case plan.CheckFinished:
 		v.end(v.run.open[e.Check.Name])
-		// On a terminal they all stand in one table at the end; plain lines are read while they come.
-		if s.plain() {
+		// On a terminal they all stand in one table at the end, but for those of a rollback; plain lines are read while they come.
+		if s.plain() || e.Check.Phase == plan.Rollback {
 			lines = s.checkLines(e)
 		}
 	case plan.ConfirmStarted:
@@ -201,10 +204,21 @@ func (s style) failure(err error) []string {
 	return lines
 }
 
+// earlier says of a step that it was carried out before the run was resumed.
+func earlier(e plan.StepFinished) string {
+	if e.Earlier {
+		return " (done before the run was resumed)"
+	}
+	return ""
+}
+
 // checkLines are the plain lines of a check.
 func (s style) checkLines(e plan.CheckFinished) []string {
-	f := e.Finding
-	return append([]string{s.done(f.Status, e.Elapsed, e.Check.Name, withoutFirst(f.Detail, f.Differences))},
+	f, name := e.Finding, e.Check.Name
+	if e.Check.Phase == plan.Rollback {
+		name = "rollback-" + name // as its steps are named
+	}
+	return append([]string{s.done(f.Status, e.Elapsed, name, withoutFirst(f.Detail, f.Differences))},
 		s.failedCheck(report.Check{Status: f.Status, Detail: f.Detail, Remedy: f.Remedy, Differences: f.Differences, Evidence: f.Evidence}, "    ")...)
 }
 

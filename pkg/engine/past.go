@@ -1,0 +1,17 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Past is what an earlier process did of a run that is carried on.
+type Past struct {
+	// Done are the steps that were carried out, and how long each took. One that was begun and isn't among them is carried out again.
+	Done map[string]time.Duration
+	// Resumed is how many processes have carried the run on by now, this one included.
+	Resumed int
+	// Marks are the moments that were reached. With them everything counts from when it really began.
+	Marks plan.Marks
+}

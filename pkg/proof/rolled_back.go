@@ -1,0 +1,113 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/inventory"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Old is the state from before the outage as a rollback has put it back.
+type Old struct {
+	// DataDir is the host path on which etcd must run: a directory restored from the old one or, where that could not be made, the old one itself.
+	DataDir string
+	// Objects are what the old directory held; none where that isn't known.
+	Objects inventory.Inventory
+}
+
+// RolledBack returns the checks that say whether the state from before the outage is back after a rollback. They ask what the checks of the proof ask, of the old state: what the
+// scenario has deployed may be there or not, and watches from before the outage were given up with the recovery.
+func RolledBack(s *Subject) []plan.Check {
+	of := func(c func(*Subject) plan.Check) plan.Check {
+		named := c(s)
+		return plan.Check{
+			Name: named.Name, Summary: named.Summary, Phase: plan.Rollback, Timeout: named.Timeout,
+			Look: func(ctx context.Context) (plan.Finding, error) {
+				if s.Old == nil {
+					return plan.Failed("it is not known what was put back", "a step of the rollback was not carried out").ForGood(), nil
+				}
+				then := *s
+				then.DataDir, then.Workload.Objects = s.Old.DataDir, nil
+				return c(&then).Look(ctx)
+			},
+		}
+	}
+	return []plan.Check{
+		of(ControlPlaneRenewed),
+		of(revisionRegained),
+		of(oldLedger),
+		of(MembersAgree),
+		of(NoDrift),
+		of(StatusBacked),
+		of(NoPhantoms),
+		of(NodeHeartbeat),
+	}
+}
+
+// revisionRegained holds the revision against the one before the outage only: the recovery that was given up may have set it back.
+func revisionRegained(s *Subject) plan.Check {
+	return plan.Check{
+		Name:    "revision-forward",
+		Summary: "no member's revision is below what it was just before the outage",
+		Look: func(ctx context.Context) (plan.Finding, error) {
+			var wrong []plan.Difference
+			var right []string
+			for i, m := range s.Members {
+				status, err := etcd.StatusOf(ctx, s.Endpoints[i])
+				if err != nil {
+					return plan.Finding{}, fmt.Errorf("etcd on %s: %w", m.Name, err)
+				}
+				if status.Revision < s.Before.Revision {
+					wrong = append(wrong, plan.Difference{
+						Subject: "revision of etcd on " + m.Name, Expected: fmt.Sprintf("at least %d, as before the outage", s.Before.Revision), Seen: fmt.Sprint(status.Revision),
+					})
+				} else {
+					right = append(right, fmt.Sprintf("etcd on %s is at revision %d, after %d before the outage", m.Name, status.Revision, s.Before.Revision))
+				}
+			}
+			if len(wrong) > 0 {
+				return plan.Differs(fmt.Sprintf("%d of %d members are behind", len(wrong), len(s.Members)), "see which data directory etcd runs on", wrong, right...), nil
+			}
+			return plan.Passed(fmt.Sprintf("no member is behind revision %d, as before the outage", s.Before.Revision), right...), nil
+		},
+	}
+}
+
+// oldLedger holds what etcd holds now against what the old directory held.
+func oldLedger(s *Subject) plan.Check {
+	return plan.Check{
+		Name:    "ledger-exact",
+		Summary: "every key that etcd holds is as in the old data directory, but for what Kubernetes itself rewrites",
+		Timeout: ledgerTimeout,
+		Look: func(ctx context.Context) (plan.Finding, error) {
+			if len(s.Old.Objects.Objects) == 0 {
+				return plan.Skipped("what the old data directory held could not be read while nothing ran on it"), nil
+			}
+			now, err := inventory.Read(ctx, inventory.FromEtcd(s.Endpoints[0]), s.Old.Objects)
+			if err != nil {
+				return plan.Finding{}, err
+			}
+			found := inventory.Compare(inventory.Inventory{}, s.Old.Objects, now, inventory.Options{Own: s.Own})
+			if found.Exact() {
+				return plan.Passed(fmt.Sprintf("%s as in the old data directory", several(found.Kept(), "key")), ledgerEvidence(found)...), nil
+			}
+			var d []plan.Difference
+			for _, part := range []struct {
+				lines          []inventory.Line
+				expected, seen string
+			}{
+				{found.Missing, "there, as in the old data directory", "nothing"},
+				{found.Added, "nothing, as in the old data directory", "there"},
+				{found.Changed, "as in the old data directory", "another content"},
+			} {
+				for _, l := range part.lines {
+					d = append(d, plan.Difference{Subject: l.String(), Expected: part.expected, Seen: part.seen})
+				}
+			}
+			return plan.Differs(several(len(d), "key")+" not as in the old data directory",
+				"somebody has written since; or another directory was put in place: see the etcd manifest", d, ledgerEvidence(found)...), nil
+		},
+	}
+}

@@ -1,0 +1,121 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/journal"
+	"github.com/etcd-drill/drill/pkg/stage"
+)
+
+// Files by which a run has a cluster to itself, on its first control plane. The lock is a second name of the owner's file: of two that give it the name at the same moment
+// link(2) lets one.
+const (
+	lockPath  = stage.NodeDirs + "/lock"
+	ownerFile = "owner.json"
+)
+
+// Claim says who has a cluster.
+type Claim struct {
+	Run string `json:"run"`
+	journal.Owner
+	Since time.Time `json:"since"`
+}
+
+// ErrClaimed: another run has the cluster. It is a *ClaimedError.
+var ErrClaimed = errors.New("another run has the cluster")
+
+// ClaimedError says which run has the cluster.
+type ClaimedError struct {
+	Cluster string
+	Claim   Claim
+}
+
+// Error names the run and its process.
+func (e *ClaimedError) Error() string {
+	return fmt.Sprintf("cluster %s is being drilled by run %s: %s, since %s", e.Cluster, e.Claim.Run, e.Claim.Owner, e.Claim.Since.UTC().Format(time.RFC3339))
+}
+
+// Is makes errors.Is(err, ErrClaimed) true.
+func (e *ClaimedError) Is(target error) bool { return target == ErrClaimed }
+
+// holder returns who has the cluster; nil if nobody does.
+func holder(ctx context.Context, n cluster.Node) (*Claim, error) {
+	b, err := n.ReadFile(ctx, lockPath)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("node %s: looking whether another run has the cluster: %w", n.Name(), err)
+	}
+	var c Claim
+	if err := json.Unmarshal(b, &c); err != nil {
+		return nil, fmt.Errorf("node %s: %s is damaged: %w; see which run has a folder beside it, roll that back, and remove the file", n.Name(), lockPath, err)
+	}
+	return &c, nil
+}
+
+// claim takes the cluster for the run, or takes it over from an earlier process of the same run. What is in the way of it is a *ClaimedError, and then nothing was touched.
+func claim(ctx context.Context, c cluster.Cluster, id string) error {
+	n := cluster.ControlPlanes(c)[0]
+	const tries = 3
+	for i := 1; ; i++ {
+		held, err := holder(ctx, n)
+		if err != nil {
+			return err
+		}
+		if held != nil && held.Run != id {
+			return &ClaimedError{Cluster: c.Name(), Claim: *held}
+		}
+		err = claimOnce(ctx, n, Claim{Run: id, Owner: journal.Self(), Since: time.Now().UTC()}, held != nil)
+		var exit *cluster.ExitError
+		if err == nil || i == tries || !errors.As(err, &exit) {
+			return err
+		}
+		// Somebody was quicker, and is seen at the next look.
+	}
+}
+
+func claimOnce(ctx context.Context, n cluster.Node, c Claim, again bool) error {
+	own := path.Join(stage.NodeDirs, c.Run, ownerFile)
+	if _, err := cluster.Run(ctx, n, "mkdir", "-p", "-m", "0700", "--", path.Dir(own)); err != nil {
+		return err
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	if err := n.WriteFile(ctx, own, 0o600, bytes.NewReader(append(b, '\n'))); err != nil {
+		return fmt.Errorf("node %s: claiming the cluster: %w", n.Name(), err)
+	}
+	link := []string{"ln", "-T", "--", own, lockPath}
+	if again {
+		link = []string{"ln", "-f", "-T", "--", own, lockPath}
+	}
+	if _, err := cluster.Run(ctx, n, link...); err != nil {
+		_, undone := cluster.Run(ctx, n, "rm", "-f", "--", own)
+		_, removed := cluster.Run(ctx, n, "rmdir", "--ignore-fail-on-non-empty", "--", path.Dir(own))
+		return errors.Join(fmt.Errorf("node %s: claiming the cluster: %w", n.Name(), err), undone, removed)
+	}
+	return nil
+}
+
+// release gives the cluster back, if the run has it.
+func release(ctx context.Context, c cluster.Cluster, id string) error {
+	n := cluster.ControlPlanes(c)[0]
+	held, err := holder(ctx, n)
+	if err != nil || held == nil || held.Run != id {
+		return err
+	}
+	if _, err := cluster.Run(ctx, n, "rm", "-f", "--", lockPath); err != nil {
+		return fmt.Errorf("node %s: giving the cluster back: %w; this does it: rm %s", n.Name(), err, lockPath)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package runner
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/journal"
+)
+
+func held(t *testing.T, n *local) *Claim {
+	t.Helper()
+	c, err := holder(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestClaim(t *testing.T) {
+	n := newLocal(t, "cp")
+	if err := claim(t.Context(), lab{n}, "first"); err != nil {
+		t.Fatal(err)
+	}
+	if c := held(t, n); c == nil || c.Run != "first" || c.Owner != journal.Self() || time.Since(c.Since) > time.Minute {
+		t.Errorf("%+v", c)
+	}
+	if info, err := os.Stat(n.path(lockPath)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	before := names(t, n)
+	err := claim(t.Context(), lab{n}, "second")
+	var claimed *ClaimedError
+	if !errors.Is(err, ErrClaimed) || !errors.As(err, &claimed) || claimed.Claim.Run != "first" || claimed.Claim.PID != os.Getpid() || claimed.Cluster != "lab" {
+		t.Errorf("%v", err)
+	}
+	if after := names(t, n); !slices.Equal(before, after) {
+		t.Errorf("being refused left %q, after %q", after, before)
+	}
+	// The run that has it may take it over from a process that is gone.
+	if err := claim(t.Context(), lab{n}, "first"); err != nil {
+		t.Error(err)
+	}
+	if err := release(t.Context(), lab{n}, "second"); err != nil || held(t, n) == nil {
+		t.Errorf("somebody else gave it back: %v", err)
+	}
+	if err := release(t.Context(), lab{n}, "first"); err != nil || held(t, n) != nil {
+		t.Error(err)
+	}
+	if err := release(t.Context(), lab{n}, "first"); err != nil {
+		t.Errorf("giving back what nobody has: %v", err)
+	}
+	if err := claim(t.Context(), lab{n}, "second"); err != nil {
+		t.Error(err)
+	}
+}
+
+// names are those of all files on the node.
+func names(t *testing.T, n *local) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(n.root, func(path string, _ fs.DirEntry, err error) error {
+		out = append(out, strings.TrimPrefix(path, n.root))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestClaimsAtOnce: of many that want it in the same moment one gets it, and the others leave nothing.
+func TestClaimsAtOnce(t *testing.T) {
+	n := newLocal(t, "cp")
+	ids := strings.Fields("a b c d e f g h")
+	errs := make([]error, len(ids))
+	var claiming sync.WaitGroup
+	for i, id := range ids {
+		claiming.Go(func() { errs[i] = claim(t.Context(), lab{n}, id) })
+	}
+	claiming.Wait()
+	var won []string
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			won = append(won, ids[i])
+		case !errors.Is(err, ErrClaimed):
+			t.Errorf("%s: %v", ids[i], err)
+		}
+	}
+	if len(won) != 1 || held(t, n).Run != won[0] {
+		t.Fatalf("%q got it, and %+v has it", won, held(t, n))
+	}
+	if got, want := names(t, n), []string{"", "/var", "/var/lib", "/var/lib/drill", "/var/lib/drill/" + won[0], "/var/lib/drill/" + won[0] + "/owner.json", "/var/lib/drill/lock"}; !slices.Equal(got, want) {
+		t.Errorf("left are %q, want %q", got, want)
+	}
+}
+
+func TestClaimOfADamagedLock(t *testing.T) {
+	n := newLocal(t, "cp")
+	if err := errors.Join(os.MkdirAll(n.path("/var/lib/drill"), 0o700), os.WriteFile(n.path(lockPath), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := claim(t.Context(), lab{n}, "first"); err == nil || errors.Is(err, ErrClaimed) || !strings.Contains(err.Error(), lockPath+" is damaged") {
+		t.Error(err)
+	}
+}
+
+// TestClaimedByWhom: who is refused is told what to do about it.
+func TestClaimedByWhom(t *testing.T) {
+	state := t.TempDir()
+	job := Job{StateDir: state}
+	err := &ClaimedError{Cluster: "lab", Claim: Claim{Run: "first", Owner: journal.Owner{Host: "here", PID: 7}}}
+	tell := func(want string) {
+		t.Helper()
+		got := job.explained(err)
+		if !errors.Is(got, ErrClaimed) || !strings.Contains(got.Error(), want) || !strings.Contains(got.Error(), "run first: process 7 on here") {
+			t.Errorf("%v, want %q", got, want)
+		}
+	}
+	tell("`drill rollback first --cluster lab` here")
+	dir := Dir(state, "first")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j, createErr := journal.Create(dir, journal.Run{ID: "first"}, time.Now())
+	if createErr != nil {
+		t.Fatal(createErr)
+	}
+	tell("it is at work")
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tell("`drill resume first` carries the run on")
+	if other := errors.New("no such file"); job.explained(other) != other {
+		t.Error("another error was changed")
+	}
+}

@@ -1,0 +1,278 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/engine"
+	"github.com/etcd-drill/drill/pkg/journal"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/report"
+	"github.com/etcd-drill/drill/pkg/stage"
+	"github.com/etcd-drill/drill/scenarios"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrNoRun: there is no run of that name.
+	ErrNoRun = errors.New("no such run")
+	// ErrNothingToDo: the run has come to its end, and left nothing that could be carried on or put back.
+	ErrNothingToDo = errors.New("there is nothing to do")
+	// ErrCantResume: the run can be put back only.
+	ErrCantResume = errors.New("it can't be carried on")
+)
+
+// settings are what a journal keeps of a job.
+type settings struct {
+	BumpRevision  *uint64       `json:"bumpRevision,omitempty"`
+	KeepRunning   []string      `json:"keepRunning,omitempty"`
+	Renew         []string      `json:"renew,omitempty"`
+	WorkloadImage string        `json:"workloadImage,omitempty"`
+	LateWrites    int           `json:"lateWrites,omitempty"`
+	Literal       bool          `json:"literal,omitempty"`
+	Keep          bool          `json:"keep,omitempty"`
+	EvidenceDir   string        `json:"evidenceDir,omitempty"`
+	Settle        time.Duration `json:"settle,omitempty"`
+	Patience      time.Duration `json:"patience,omitempty"`
+	OutageLimit   time.Duration `json:"outageLimit,omitempty"`
+	// Altered says that a fault was put into the plan. It is not known which, and so such a run can only be put back.
+	Altered bool `json:"altered,omitempty"`
+}
+
+// entry is what the journal of the job begins with.
+func (j Job) entry(began time.Time) journal.Run {
+	b, err := json.Marshal(settings{
+		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, j.EvidenceDir, j.Settle, j.Patience, j.OutageLimit, j.Alter != nil,
+	})
+	if err != nil {
+		panic(err) // these types can always be written
+	}
+	return journal.Run{
+		ID: j.ID, Scenario: j.Scenario.Name, Procedure: j.Procedure.Name, Provider: j.Cluster.Provider(), Cluster: j.Cluster.Name(), StartedAt: began.UTC(), Settings: b,
+	}
+}
+
+// Listed is a run in the state directory.
+type Listed struct {
+	journal.State
+	// AtWork says that a process of this machine is at work on it.
+	AtWork bool
+	// Err says why nothing else is known of it; nil where something is.
+	Err error
+}
+
+// List returns the runs that have a folder in the state directory and a journal in it, oldest first.
+func List(stateDir string) ([]Listed, error) {
+	entries, err := os.ReadDir(filepath.Dir(Dir(stateDir, "any")))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the runs: %w", err)
+	}
+	var out []Listed
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		l, err := Find(stateDir, e.Name())
+		if errors.Is(err, ErrNoRun) {
+			continue
+		}
+		if err != nil {
+			l = Listed{State: journal.State{Run: journal.Run{ID: e.Name()}}, Err: err}
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// Find returns the run of that name. The error wraps ErrNoRun where there is none.
+func Find(stateDir, id string) (Listed, error) {
+	dir := Dir(stateDir, id)
+	if filepath.Dir(dir) != filepath.Dir(Dir(stateDir, "any")) || id == "" {
+		return Listed{}, fmt.Errorf("%w: %q can't be a run's name", ErrNoRun, id)
+	}
+	state, err := journal.Read(dir)
+	if errors.Is(err, journal.ErrNone) {
+		return Listed{}, fmt.Errorf("%w: %s: there is no journal in %s", ErrNoRun, id, dir)
+	}
+	if err != nil {
+		return Listed{}, err
+	}
+	atWork, err := journal.AtWork(dir)
+	return Listed{State: state, AtWork: atWork}, err
+}
+
+// JobOf is the job of which a journal tells, without what it doesn't: the cluster itself, the state directory, the worker and the observers.
+func JobOf(r journal.Run) (Job, error) {
+	var s settings
+	if err := json.Unmarshal(r.Settings, &s); err != nil {
+		return Job{}, fmt.Errorf("run %s: reading how it was begun: %w", r.ID, err)
+	}
+	all, ways := scenarios.All(), procedure.All()
+	i := slices.IndexFunc(all, func(sc scenarios.Scenario) bool { return sc.Name == r.Scenario })
+	k := slices.IndexFunc(ways, func(p procedure.Procedure) bool { return p.Name == r.Procedure })
+	if i < 0 || k < 0 {
+		return Job{}, fmt.Errorf("run %s is of scenario %s with procedure %s, which this drill doesn't have: use the version that began it", r.ID, r.Scenario, r.Procedure)
+	}
+	return Job{
+		ID: r.ID, Scenario: all[i], Procedure: ways[k], BumpRevision: s.BumpRevision, KeepRunning: s.KeepRunning, Renew: s.Renew, WorkloadImage: s.WorkloadImage,
+		LateWrites: s.LateWrites, Literal: s.Literal, Keep: s.Keep, EvidenceDir: s.EvidenceDir, Settle: s.Settle, Patience: s.Patience, OutageLimit: s.OutageLimit,
+	}, nil
+}
+
+// Resume carries the run on that an earlier process has left, from where that stopped. Where it was putting the old state back, so does Resume. The error wraps ErrNothingToDo,
+// ErrCantResume, journal.ErrAtWork or stage.ErrForgotten, and then nothing was touched; otherwise it is for a report that could not be kept.
+func (j Job) Resume(ctx context.Context) (report.Run, error) {
+	return j.takeUp(ctx, func(s journal.State) (undo bool, err error) {
+		var with settings
+		if err := json.Unmarshal(s.Run.Settings, &with); err != nil {
+			return false, err
+		}
+		switch {
+		case s.Settled():
+			return false, fmt.Errorf("%w: run %s has come to its end: %s", ErrNothingToDo, s.Run.ID, s.End.Verdict)
+		case s.Undoing || s.End != nil:
+			return true, nil
+		case slices.ContainsFunc(s.Steps, func(st journal.Step) bool { return st.Status == plan.StatusFailed }):
+			return true, nil // it was about to put the old state back
+		case with.Literal:
+			return false, fmt.Errorf("%w: its commands were typed, and one that was cut off may have done half of what it does; put the old state back instead", ErrCantResume)
+		case with.Altered:
+			return false, fmt.Errorf("%w: a fault was put into it, which is not known any more; put the old state back instead", ErrCantResume)
+		case len(with.KeepRunning) > 0:
+			return false, fmt.Errorf("%w: what was to live on was watched by the process that is gone; put the old state back instead", ErrCantResume)
+		}
+		return false, nil
+	})
+}
+
+// Rollback puts the old state back that the run has changed, and proves it. It may be called again, also while the control plane is down. Errors are as with Resume.
+func (j Job) Rollback(ctx context.Context) (report.Run, error) {
+	return j.takeUp(ctx, func(s journal.State) (undo bool, err error) {
+		switch {
+		case s.End == nil || s.End.Rollback == plan.StatusFailed:
+			return true, nil
+		case s.End.Rollback == plan.StatusPassed:
+			return false, fmt.Errorf("%w: the state from before run %s was put back at %s", ErrNothingToDo, s.Run.ID, s.End.At.Format(time.RFC3339))
+		case s.OutageBegan.IsZero():
+			return false, fmt.Errorf("%w: run %s ended (%s) before it changed anything on the control plane", ErrNothingToDo, s.Run.ID, s.End.Verdict)
+		case s.End.Verdict == plan.VerdictPassed:
+			return false, fmt.Errorf("%w: run %s passed, and what has been written since would be lost", ErrNothingToDo, s.Run.ID)
+		}
+		return true, nil
+	})
+}
+
+// takeUp takes the run up as its journal says it was left.
+func (j Job) takeUp(ctx context.Context, decide func(journal.State) (undo bool, err error)) (report.Run, error) {
+	dir := Dir(j.StateDir, j.ID)
+	book, state, err := journal.Open(dir)
+	if err != nil {
+		return report.Run{}, err
+	}
+	run, err := j.takeUpWith(ctx, book, state, decide)
+	if err != nil {
+		return run, errors.Join(err, book.Close())
+	}
+	return run, nil
+}
+
+func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journal.State, decide func(journal.State) (undo bool, err error)) (report.Run, error) {
+	undo, err := decide(state)
+	if err != nil {
+		return report.Run{}, err
+	}
+	var builder report.Builder
+	s, err := stage.Recall(ctx, j.Cluster, j.Procedure, j.stageOptions(Dir(j.StateDir, j.ID), &builder))
+	if errors.Is(err, stage.ErrForgotten) && len(state.Steps) == 0 { // it was killed before it did anything
+		s, err = stage.Set(ctx, j.Cluster, j.Procedure, j.stageOptions(Dir(j.StateDir, j.ID), &builder))
+	}
+	if err != nil {
+		return report.Run{}, err
+	}
+	if err := claim(ctx, j.Cluster, j.ID); err != nil {
+		return report.Run{}, j.explained(err)
+	}
+	owner := journal.Self()
+	kind, how := journal.Resumed, engine.Run
+	if undo {
+		kind, how = journal.Undoing, engine.Undo
+		j.Keep = false // that was for what the run left
+	}
+	if err := book.Append(journal.Entry{At: time.Now().UTC(), Kind: kind, Owner: &owner}); err != nil {
+		return report.Run{}, err
+	}
+	past := &engine.Past{
+		Done: map[string]time.Duration{}, Resumed: state.Resumed + 1,
+		Marks: plan.Marks{BreakBegan: state.BreakBegan, OutageBegan: state.OutageBegan},
+	}
+	for _, st := range state.Steps {
+		if st.Status == plan.StatusPassed && st.Phase != plan.Rollback {
+			past.Done[st.Name] = time.Duration(st.Seconds * float64(time.Second))
+		}
+	}
+	return j.walk(ctx, book, s, &builder, how, past)
+}
+
+// explained adds to a *ClaimedError what a person can do about the run that has the cluster.
+func (j Job) explained(err error) error {
+	var claimed *ClaimedError
+	if !errors.As(err, &claimed) {
+		return err
+	}
+	id := claimed.Claim.Run
+	l, findErr := Find(j.StateDir, id)
+	switch {
+	case findErr != nil:
+		return fmt.Errorf("%w; its journal is not in %s: if that process is no more, call `drill resume %s` where it ran, or `drill rollback %s --cluster %s` here",
+			err, j.StateDir, id, id, claimed.Cluster)
+	case l.AtWork:
+		return fmt.Errorf("%w; it is at work: wait until it has ended, or interrupt it", err)
+	default:
+		return fmt.Errorf("%w; that process is no more: `drill resume %s` carries the run on, `drill rollback %s` puts the old state back", err, id, id)
+	}
+}
+
+// Abandoned fetches what a run has left on the control planes of a cluster, for a machine that has no journal of it: the old state can be put back with that. The run's folder must
+// not be there yet.
+func Abandoned(ctx context.Context, c cluster.Cluster, stateDir, id string) error {
+	n := cluster.ControlPlanes(c)[0]
+	files := map[string][]byte{}
+	for _, name := range []string{journal.FileName, stage.MemoryFile} {
+		b, err := n.ReadFile(ctx, stage.NodeDirs+"/"+id+"/"+name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %s: node %s of cluster %s has no %s of it", ErrNoRun, id, n.Name(), c.Name(), name)
+		}
+		if err != nil {
+			return err
+		}
+		files[name] = b
+	}
+	if _, err := journal.Parse(files[journal.FileName]); err != nil {
+		return fmt.Errorf("the copy of the journal on node %s: %w", n.Name(), err)
+	}
+	dir := Dir(stateDir, id)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("fetching what run %s has left: %w", id, err)
+	}
+	for _, name := range []string{stage.MemoryFile, journal.FileName} { // with the journal it is a run
+		if err := os.WriteFile(filepath.Join(dir, name), files[name], 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/inventory"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/proof"
+)
+
+// MemoryFile is what Remember writes to the run's folder, beside the inventories.
+const MemoryFile = "memory.json"
+
+// Files of inventories in the run's folder.
+const (
+	atBreakFile  = "at-break.json"
+	atOutageFile = "at-outage.json"
+)
+
+// ErrForgotten: the run's folder doesn't hold what is needed to carry the run on.
+var ErrForgotten = errors.New("what the run had found out about the cluster is not known")
+
+// memory is what another process needs to know of a run. Nothing in it is secret: no key, no token, no object but the workload's own.
+type memory struct {
+	Members []rememberedMember `json:"members"`
+	Cluster plan.ClusterInfo   `json:"cluster"`
+	Image   string             `json:"image"`
+	// Vacated says that nothing had the names that the run uses when it began.
+	Vacated  bool               `json:"vacated"`
+	Workload []proof.Object     `json:"workload"`
+	Service  serviceAddress     `json:"service"`
+	Snapshot *plan.SnapshotInfo `json:"snapshot"`
+	// Highest is the highest revision that etcd was seen to have before the outage.
+	Highest        int64                `json:"highest"`
+	Holders        map[string]string    `json:"holders"`
+	RevisionBefore int64                `json:"revisionBefore"`
+	Clocks         map[string]time.Time `json:"clocks"`
+}
+
+// rememberedMember is a control plane as its manifest described it before anything was touched.
+type rememberedMember struct {
+	Node string                  `json:"node"`
+	Etcd controlplane.EtcdConfig `json:"etcd"`
+}
+
+// written are the revisions of the inventories that were written, so that they are written once.
+type written struct{ atBreak, atOutage int64 }
+
+// Remember writes to the run's folder what another process needs to know to carry the run on, and returns when that is on the disk.
+func (s *Stage) Remember() error {
+	before := s.Subject.Before
+	for _, f := range []struct {
+		name string
+		inv  inventory.Inventory
+		last *int64
+	}{{atBreakFile, before.AtBreak, &s.written.atBreak}, {atOutageFile, before.AtOutage, &s.written.atOutage}} {
+		if f.inv.Objects == nil || f.inv.Revision == *f.last {
+			continue
+		}
+		if err := s.writeDown(f.name, f.inv); err != nil {
+			return err
+		}
+		*f.last = f.inv.Revision
+	}
+	m := memory{
+		Cluster: s.Info, Image: s.Subject.Workload.Image, Vacated: s.vacated, Workload: s.Subject.Workload.Objects, Service: s.service, Snapshot: s.Subject.Snapshot,
+		Holders: s.before.holders, RevisionBefore: before.Revision, Clocks: before.Clocks,
+	}
+	for _, member := range s.Target.Members {
+		m.Members = append(m.Members, rememberedMember{Node: member.Name, Etcd: member.Etcd})
+	}
+	if s.Subject.Revisions != nil {
+		m.Highest = s.Subject.Revisions.Highest()
+	}
+	return s.writeDown(MemoryFile, m)
+}
+
+func (s *Stage) writeDown(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = renameio.WriteFile(filepath.Join(s.opt.Dir, name), b, 0o600, renameio.WithTempDir(s.opt.Dir), renameio.WithStaticPermissions(0o600))
+	}
+	if err != nil {
+		return fmt.Errorf("writing down what is known of the run: %w", err)
+	}
+	return nil
+}
+
+// Recall sets the stage of a run that another process has left, from what that has remembered. The control plane may be down; nothing is asked of it, and nothing touched. The
+// error wraps ErrForgotten where that process had not come so far.
+func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Options) (*Stage, error) {
+	var m memory
+	if err := readBack(o.Dir, MemoryFile, &m); err != nil {
+		return nil, err
+	}
+	servers, err := proof.Servers(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stage{opt: o, recalled: true, vacated: m.Vacated, service: m.Service, Info: m.Cluster}
+	s.Info.Provider = c.Provider()
+	s.before.holders = m.Holders
+	s.Subject = proof.Subject{Cluster: c, Servers: servers, Worker: o.Worker, RunDir: o.Dir, Transcript: o.Transcript, Snapshot: m.Snapshot, Resumed: true}
+	s.Subject.Before = proof.Before{Revision: m.RevisionBefore, Clocks: m.Clocks}
+	for name, inv := range map[string]*inventory.Inventory{atBreakFile: &s.Subject.Before.AtBreak, atOutageFile: &s.Subject.Before.AtOutage} {
+		if err := readBack(o.Dir, name, inv); err != nil && !errors.Is(err, ErrForgotten) {
+			return nil, err
+		}
+	}
+	s.written = written{s.Subject.Before.AtBreak.Revision, s.Subject.Before.AtOutage.Revision}
+	if m.Highest > 0 {
+		s.Subject.Revisions = &proof.Revisions{}
+		s.Subject.Revisions.Note(time.Now(), m.Highest)
+	}
+	members, err := recallMembers(c, m.Members)
+	if err != nil {
+		return nil, err
+	}
+	for _, member := range members {
+		e, err := endpointOf(ctx, member)
+		if err != nil {
+			return nil, err
+		}
+		s.Subject.Endpoints = append(s.Subject.Endpoints, e)
+	}
+	s.Subject.Members, s.endpoint = members, s.Subject.Endpoints[0]
+	s.cast(members, p, m.Image, nodeDir(o.RunID))
+	s.Subject.Workload.Objects = m.Workload
+	return s, nil
+}
+
+func recallMembers(c cluster.Cluster, remembered []rememberedMember) ([]controlplane.Member, error) {
+	nodes := cluster.ControlPlanes(c)
+	var out []controlplane.Member
+	for _, r := range remembered {
+		i := slices.IndexFunc(nodes, func(n cluster.Node) bool { return n.Name() == r.Node })
+		if i < 0 {
+			return nil, fmt.Errorf("cluster %s has no control plane %s any more, which it had when the run began; is it another cluster of that name?", c.Name(), r.Node)
+		}
+		out = append(out, controlplane.Member{Name: r.Node, Node: nodes[i], Etcd: r.Etcd})
+	}
+	if len(out) == 0 {
+		return nil, ErrForgotten
+	}
+	return out, nil
+}
+
+func readBack(dir, name string, v any) error {
+	path := filepath.Join(dir, name)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: there is no %s", ErrForgotten, path)
+	}
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		return fmt.Errorf("reading what is known of the run: %s: %w", path, err)
+	}
+	return nil
+}
