@@ -83,23 +83,13 @@ func suiteOf(r Run) junit.Testsuite {
 		}
 		suite.AddTestcase(c)
 	}
-	for _, k := range r.Checks {
-		c := junit.Testcase{Name: k.Name, Classname: class + ".checks", Time: junitSeconds(k.Seconds)}
-		switch k.Status {
-		case plan.StatusFailed:
-			c.Failure = &junit.Result{Message: firstLine(k.Detail), Type: "check", Data: printable(failureText(k))}
-			if r.Verdict == plan.VerdictBroken { // it could not be evaluated, which is the drill's fault
-				c.Failure, c.Error = nil, c.Failure
-			}
-		case plan.StatusSkipped:
-			c.Skipped = &junit.Result{Message: firstLine(k.Detail)}
-		default:
-			if text := strings.Join(append([]string{k.Detail}, k.Evidence...), "\n"); text != "" {
-				c.SystemOut = &junit.Output{Data: printable(text)}
-			}
+	checks := func(all []Check, class string) {
+		for _, k := range all {
+			suite.AddTestcase(caseOf(k, class, r.Verdict))
 		}
-		suite.AddTestcase(c)
 	}
+	checks(r.Checks, class+".checks")
+	checks(r.RollbackChecks, class+".rollback-checks")
 	red := suite.Failures+suite.Errors > 0
 	if !red && r.Verdict != plan.VerdictPassed && r.Verdict != plan.VerdictSkipped {
 		reason := r.Reason
@@ -112,6 +102,25 @@ func suiteOf(r Run) junit.Testsuite {
 		})
 	}
 	return suite
+}
+
+// caseOf is the test case of a check.
+func caseOf(k Check, class string, verdict plan.Verdict) junit.Testcase {
+	c := junit.Testcase{Name: k.Name, Classname: class, Time: junitSeconds(k.Seconds)}
+	switch k.Status {
+	case plan.StatusFailed:
+		c.Failure = &junit.Result{Message: firstLine(k.Detail), Type: "check", Data: printable(failureText(k))}
+		if verdict == plan.VerdictBroken { // it could not be evaluated, which is the drill's fault
+			c.Failure, c.Error = nil, c.Failure
+		}
+	case plan.StatusSkipped:
+		c.Skipped = &junit.Result{Message: firstLine(k.Detail)}
+	default:
+		if text := strings.Join(append([]string{k.Detail}, k.Evidence...), "\n"); text != "" {
+			c.SystemOut = &junit.Output{Data: printable(text)}
+		}
+	}
+	return c
 }
 
 // failureText is what a person reads who opens a failed check: what was seen, what differs, the facts, and what to do.

@@ -571,3 +571,30 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// TestChecksOfTheRollback have the names of those of the proof, and are kept apart from them.
+func TestChecksOfTheRollback(t *testing.T) {
+	var b report.Builder
+	of := func(phase plan.Phase) plan.Check { return plan.Check{Name: "ledger-exact", Phase: phase} }
+	for _, e := range []plan.Event{
+		plan.RunStarted{ID: "r", Plan: plan.Plan{Checks: []plan.Check{of(plan.Prove)}}, Resumed: 2},
+		plan.CheckFinished{Check: of(plan.Prove), Finding: plan.Failed("something is missing", "")},
+		plan.CheckFinished{Check: of(plan.Rollback), Finding: plan.Passed("all is there")},
+		plan.RunFinished{Verdict: plan.VerdictFailed, Rollback: plan.StatusPassed},
+	} {
+		b.Observe(e)
+	}
+	r := b.Run()
+	if len(r.Checks) != 1 || r.Checks[0].Status != plan.StatusFailed || len(r.RollbackChecks) != 1 || r.RollbackChecks[0].Detail != "all is there" || r.Resumed != 2 {
+		t.Errorf("%+v and %+v, resumed %d times", r.Checks, r.RollbackChecks, r.Resumed)
+	}
+	var classes []string
+	for _, c := range junitOf(t, r).Suites[0].Testcases {
+		if c.Name == "ledger-exact" {
+			classes = append(classes, c.Classname)
+		}
+	}
+	if len(classes) != 2 || !strings.HasSuffix(classes[0], ".checks") || !strings.HasSuffix(classes[1], ".rollback-checks") {
+		t.Errorf("in JUnit %q", classes)
+	}
+}

@@ -271,8 +271,15 @@ func verdictLine(r report.Run) string {
 	switch r.Rollback {
 	case plan.StatusPassed:
 		text += "; the state from before the outage was put back"
+		if n := len(r.RollbackChecks); n > 0 {
+			text += ", as shown by " + count(n, "check")
+		}
 	case plan.StatusFailed:
-		text += "; the state from before the outage COULD NOT be put back, see the warnings"
+		what := "COULD NOT be put back"
+		if len(r.RollbackChecks) > 0 {
+			what = "is NOT PROVEN to be back"
+		}
+		text += "; the state from before the outage " + what + ", see the warnings"
 	}
 	return text + "; " + duration(asDuration(r.Seconds)) + " in all"
 }

@@ -1,0 +1,110 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
+	"github.com/etcd-drill/drill/pkg/runner"
+	"github.com/etcd-drill/drill/pkg/stage"
+	"github.com/etcd-drill/drill/scenarios"
+)
+
+// staged is where kubelet-stop prepares the new manifest.
+const staged = "/etc/kubernetes/etcd.yaml.restored"
+
+// doom makes a recovery that can't come to its end.
+type doom struct {
+	name string
+	// after is the step after which it is done, and ruin what is typed on every control plane.
+	after string
+	ruin  func(dataDir string) [][]string
+	// stuck is the step that can't be carried out, and why part of what the report says of it.
+	stuck, why string
+	sample     bool
+}
+
+func dooms() []doom {
+	return []doom{
+		{
+			name: "the restored data directory holds no data", after: "restore-snapshot", stuck: "wait-etcd", why: "member", sample: true,
+			ruin: func(dir string) [][]string {
+				return [][]string{{"mv", dir + "/member", dir + "-gone"}, {"touch", dir + "/member"}}
+			},
+		},
+		{
+			name: "the manifest has a flag that etcd doesn't know", after: "prepare-manifest", stuck: "wait-etcd", why: "no-such-flag",
+			ruin: func(string) [][]string {
+				return [][]string{{"sed", "-i", "s#- --name=.*#&\\n    - --no-such-flag=1#", staged}}
+			},
+		},
+		{
+			name: "etcd doesn't trust the API server's certificate", after: "prepare-manifest", stuck: "wait-kube-apiserver", why: "kube-apiserver",
+			ruin: func(string) [][]string {
+				return [][]string{{"sed", "-i", "s#--trusted-ca-file=.*#--trusted-ca-file=/etc/kubernetes/pki/etcd/server.crt#", staged}}
+			},
+		},
+		{
+			name: "the disk of the restored data directory is full", after: "restore-snapshot", stuck: "wait-etcd", why: "no space left on device",
+			ruin: func(dir string) [][]string {
+				return [][]string{
+					{"mv", dir, dir + "-whole"}, {"mkdir", "-m", "0700", dir}, {"mount", "-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs", dir}, {"cp", "-a", dir + "-whole/.", dir},
+					{"dd", "if=/dev/zero", "of=" + dir + "/filler", "bs=1M", "count=200", "status=none"},
+				}
+			},
+		},
+	}
+}
+
+// into inserts the ruin into a plan.
+func (d doom) into(p plan.Plan, s *stage.Stage) plan.Plan {
+	i := slices.IndexFunc(p.Steps, func(st plan.Step) bool { return st.Name == d.after })
+	p.Steps = slices.Insert(slices.Clone(p.Steps), i+1, plan.Step{
+		Name: "ruin", Phase: plan.Recover, Title: "Make sure that it fails", Do: func(ctx context.Context) error {
+			return controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
+				for _, argv := range d.ruin(s.Target.DataDir) {
+					if _, err := cluster.Run(ctx, m.Node, argv...); err != nil && argv[0] != "dd" { // which is to fill the disk
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	})
+	return p
+}
+
+var _ = Describe("a recovery that can't come to its end", Ordered, ContinueOnFailure, Label("crashes"), func() {
+	var c cluster.Cluster
+	BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 1) }, NodeTimeout(10*time.Minute))
+	for _, d := range dooms() {
+		labels := Label("crash")
+		if d.sample {
+			labels = Label("crash", "sample")
+		}
+		It("is given up and undone, and the old state is proven to be back: "+d.name, labels, func(ctx SpecContext) {
+			const limit = 25 * time.Second
+			r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), Cluster: c, Alter: d.into, OutageLimit: limit}).run(ctx)
+			Expect(r.Verdict).To(Equal(plan.VerdictFailed), r.Reason)
+			Expect(r.Reason).To(HavePrefix("step "+d.stuck+": "), r.Reason)
+			Expect(r.Reason).To(ContainSubstring("limit of " + limit.String()))
+			Expect(strings.Join(strings.Fields(r.Reason), " ")).To(ContainSubstring(d.why))
+			Expect(r.Rollback).To(Equal(plan.StatusPassed), "%v", r.Warnings)
+			Expect(r.RollbackChecks).NotTo(BeEmpty())
+			for _, check := range r.RollbackChecks {
+				Expect(check.Status).To(Equal(plan.StatusPassed), "%s: %s", check.Name, check.Detail)
+			}
+			Expect(r.Artifacts).NotTo(BeEmpty())
+		}, SpecTimeout(6*time.Minute))
+	}
+})
