@@ -24,8 +24,14 @@ import (
 // drill starts the binary in a process group of its own, as a shell does.
 func drill(args ...string) *gexec.Session {
 	GinkgoHelper()
+	return drillIn(shared.stateHome, args...)
+}
+
+// drillIn starts it with another place to keep state, as on another machine.
+func drillIn(stateHome string, args ...string) *gexec.Session {
+	GinkgoHelper()
 	cmd := exec.Command(shared.binary, args...)
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+shared.stateHome, "KUBECONFIG="+filepath.Join(shared.stateHome, "untouched"))
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+stateHome, "KUBECONFIG="+filepath.Join(stateHome, "untouched"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s, err := gexec.Start(cmd, GinkgoWriter, GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())

@@ -135,6 +135,12 @@ func deaths(p procedure.Procedure, sample ...died) []died {
 	return out
 }
 
+func doomedOn(c cluster.Cluster, p procedure.Procedure, d died) doomed {
+	return doomed{
+		ID: runner.NewID(time.Now()), Cluster: c.Name(), StateDir: shared.stateDir, Procedure: p.Name, Worker: shared.worker().Command, Step: d.step, Moment: d.moment,
+	}
+}
+
 // killed makes specs of what is done about runs that were killed, for each of the cases.
 func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, command string, as func(SpecContext, report.Run)) {
 	for _, d := range cases {
@@ -143,9 +149,7 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, comm
 			labels = Label("crash", "sample")
 		}
 		It(fmt.Sprintf("%s: killed %s %s", command, d.moment, d.step), labels, func(ctx SpecContext) {
-			doom := doomed{
-				ID: runner.NewID(time.Now()), Cluster: on().Name(), StateDir: shared.stateDir, Procedure: p.Name, Worker: shared.worker().Command, Step: d.step, Moment: d.moment,
-			}
+			doom := doomedOn(on(), p, d)
 			kill(ctx, doom)
 			refused := drill("run", "deployment-loss", "--cluster", on().Name(), "-o", "json")
 			Eventually(ctx, refused).Should(gexec.Exit(1))
@@ -195,8 +199,8 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 		resumed, back []died
 	}{
 		{"single", 1,
-			[]died{{step: "save-snapshot", moment: after}, {step: "stop-control-plane", moment: before}, {step: "swap-manifest", moment: after}},
-			[]died{{step: "prepare-manifest", moment: after}, {step: "start-kubelet", moment: after}}},
+			[]died{{step: "save-snapshot", moment: after}, {step: "swap-manifest", moment: after}},
+			[]died{{step: "start-kubelet", moment: after}}},
 		{"ha", 3, nil, nil},
 	} {
 		p := procedure.KubeletStop()
@@ -205,6 +209,29 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 			BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, where.controlPlanes) }, NodeTimeout(15*time.Minute))
 			killed(p, func() cluster.Cluster { return c }, deaths(p, where.resumed...), "resume", carriedOn)
 			killed(p, func() cluster.Cluster { return c }, deaths(p, where.back...), "rollback", undone)
+
+			It("rollback: from another machine, with nothing but the cluster", Label("crash"), func(ctx SpecContext) {
+				doom := doomedOn(c, p, died{step: "stop-control-plane", moment: after})
+				kill(ctx, doom)
+				elsewhere := GinkgoT().TempDir()
+				s := drillIn(elsewhere, "rollback", doom.ID, "--cluster", c.Name(), "-o", "json")
+				Eventually(ctx, s).Should(gexec.Exit(0))
+				undone(ctx, document(s).Runs[0])
+			}, SpecTimeout(10*time.Minute))
+
+			It("leaves what clean removes, and nothing that etcd runs on", Label("crash"), func(ctx SpecContext) {
+				doom := doomedOn(c, p, died{step: "restore-snapshot", moment: after})
+				kill(ctx, doom)
+				early := drill("clean", doom.ID)
+				Eventually(ctx, early).Should(gexec.Exit(1))
+				Expect(string(early.Err.Contents())).To(ContainSubstring("has not come to its end"))
+				Eventually(ctx, drill("rollback", doom.ID)).Should(gexec.Exit(0))
+				Eventually(ctx, drill("clean", doom.ID)).Should(gexec.Exit(0))
+				for _, n := range cluster.ControlPlanes(c) {
+					Expect(cluster.Absent(ctx, n, stage.NodeDirs+"/"+doom.ID)).To(Succeed())
+				}
+				Expect(runner.Dir(shared.stateDir, doom.ID)).NotTo(BeADirectory())
+			}, SpecTimeout(5*time.Minute))
 		})
 	}
 })

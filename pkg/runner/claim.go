@@ -62,19 +62,25 @@ func holder(ctx context.Context, n cluster.Node) (*Claim, error) {
 	return &c, nil
 }
 
+// vacant returns an error, a *ClaimedError, if another run has the cluster, and whether this one has it already. Nothing is touched.
+func vacant(ctx context.Context, c cluster.Cluster, id string) (again bool, err error) {
+	held, err := holder(ctx, cluster.ControlPlanes(c)[0])
+	if err == nil && held != nil && held.Run != id {
+		err = &ClaimedError{Cluster: c.Name(), Claim: *held}
+	}
+	return held != nil, err
+}
+
 // claim takes the cluster for the run, or takes it over from an earlier process of the same run. What is in the way of it is a *ClaimedError, and then nothing was touched.
 func claim(ctx context.Context, c cluster.Cluster, id string) error {
 	n := cluster.ControlPlanes(c)[0]
 	const tries = 3
 	for i := 1; ; i++ {
-		held, err := holder(ctx, n)
+		again, err := vacant(ctx, c, id)
 		if err != nil {
 			return err
 		}
-		if held != nil && held.Run != id {
-			return &ClaimedError{Cluster: c.Name(), Claim: *held}
-		}
-		err = claimOnce(ctx, n, Claim{Run: id, Owner: journal.Self(), Since: time.Now().UTC()}, held != nil)
+		err = claimOnce(ctx, n, Claim{Run: id, Owner: journal.Self(), Since: time.Now().UTC()}, again)
 		var exit *cluster.ExitError
 		if err == nil || i == tries || !errors.As(err, &exit) {
 			return err
