@@ -158,6 +158,7 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, comm
 			s := drill(command, doom.ID, "-o", "json")
 			Eventually(ctx, s).Should(gexec.Exit(0))
 			as(ctx, document(s).Runs[0])
+			Expect(filepath.Join(runner.Dir(shared.stateDir, doom.ID), "report.json")).To(BeAnExistingFile())
 
 			again := drill(command, doom.ID)
 			Eventually(ctx, again).Should(gexec.Exit(0))
@@ -189,7 +190,6 @@ func undone(_ SpecContext, r report.Run) {
 	for _, c := range r.RollbackChecks {
 		Expect(c.Status).To(Equal(plan.StatusPassed), "%s: %s", c.Name, c.Detail)
 	}
-	Expect(filepath.Join(runner.Dir(shared.stateDir, r.ID), "report.json")).To(BeAnExistingFile())
 }
 
 var _ = Describe("a drill that is killed", Label("crashes"), func() {
