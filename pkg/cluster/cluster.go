@@ -27,6 +27,8 @@ var (
 	ErrBadName = errors.New("bad cluster name")
 	// ErrNotKubeadm: the control planes were not set up by kubeadm with etcd as a static pod, so no procedure applies.
 	ErrNotKubeadm = errors.New("not a kubeadm cluster with stacked etcd")
+	// ErrOccupied: a file or folder is there already where a new one was to go.
+	ErrOccupied = errors.New("exists already")
 	// ErrNoImage: the node image is neither here nor to be had.
 	ErrNoImage = errors.New("no node image")
 )

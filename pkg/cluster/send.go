@@ -46,12 +46,12 @@ func discard(ctx context.Context, n Node, part string) error {
 	return nil
 }
 
-// Absent returns an error unless path does not exist on n.
+// Absent returns an error unless path does not exist on n; one that wraps ErrOccupied when it does exist.
 func Absent(ctx context.Context, n Node, path string) error {
 	_, err := Run(ctx, n, "test", "!", "-e", path)
 	var exit *ExitError
 	if errors.As(err, &exit) && exit.Code == 1 {
-		return fmt.Errorf("%s exists on node %s already: it is never overwritten; move it away or name another", path, n.Name())
+		return fmt.Errorf("%s on node %s %w: it is never overwritten; move it away or name another", path, n.Name(), ErrOccupied)
 	}
 	return err
 }

@@ -30,6 +30,8 @@ type EtcdConfig struct {
 	// CACert, Cert and Key are the files that etcd itself uses towards clients [--trusted-ca-file, --cert-file,
 	// --key-file]. The pair that kubeadm makes may also be used as a client's.
 	CACert, Cert, Key string
+	// PeerCert is the certificate that it shows to other members [--peer-cert-file]; empty when not given.
+	PeerCert string
 	// MetricsURL is the first of --listen-metrics-urls, where /readyz and /livez answer without a certificate; empty when not given.
 	MetricsURL string
 	// Image is the container's image.
@@ -93,17 +95,26 @@ func ParseEtcdManifest(manifest []byte) (EtcdConfig, error) {
 	}
 	cfg.DataVolume, cfg.DataSubPath = vol.Name, sub
 	cfg.HostDataDir = path.Join(vol.HostPath.Path, sub)
-	for flag, field := range map[string]*string{"trusted-ca-file": &cfg.CACert, "cert-file": &cfg.Cert, "key-file": &cfg.Key} {
+	files := map[string]*string{"trusted-ca-file": &cfg.CACert, "cert-file": &cfg.Cert, "key-file": &cfg.Key, "peer-cert-file": &cfg.PeerCert}
+	if err := hostPaths(pod, c, flags, files); err != nil {
+		return EtcdConfig{}, fmt.Errorf("%w: %w", ErrNotEtcd, err)
+	}
+	return cfg, nil
+}
+
+// hostPaths finds where on the node the files lie that flags name; the field of a flag that isn't given stays as it is.
+func hostPaths(pod *corev1.Pod, c *corev1.Container, flags map[string]string, fields map[string]*string) error {
+	for flag, field := range fields {
 		if flags[flag] == "" {
 			continue
 		}
 		vol, sub, err := mounted(pod, c, flags[flag])
 		if err != nil {
-			return EtcdConfig{}, fmt.Errorf("%w: --%s=%s: %w", ErrNotEtcd, flag, flags[flag], err)
+			return fmt.Errorf("--%s=%s: %w", flag, flags[flag], err)
 		}
 		*field = path.Join(vol.HostPath.Path, sub)
 	}
-	return cfg, nil
+	return nil
 }
 
 // ReadEtcdConfig reads the manifest of the node's etcd member.

@@ -44,13 +44,38 @@ func KubeletStartedAt(ctx context.Context, n cluster.Node) (time.Time, error) {
 	return at, nil
 }
 
-func parseKubelet(out string) (time.Time, error) {
+// KubeletUnit is what systemd says of the unit kubelet, in systemd's words (org.freedesktop.systemd1(5), "Properties" of units).
+type KubeletUnit struct {
+	// Load says whether there is such a unit: "loaded", or for example "not-found" or "masked".
+	Load string
+	// Active and Sub say whether it runs: "active" and "running", or for example "inactive" and "dead".
+	Active, Sub string
+}
+
+// KubeletUnitOf asks systemd about the node's kubelet. Where the node isn't run by systemd, it returns the error of the command, a
+// *cluster.ExitError.
+func KubeletUnitOf(ctx context.Context, n cluster.Node) (KubeletUnit, error) {
+	out, err := cluster.Run(ctx, n, "systemctl", "show", "kubelet", "--property=LoadState,ActiveState,SubState")
+	if err != nil {
+		return KubeletUnit{}, fmt.Errorf("ask systemd about the kubelet of node %s: %w", n.Name(), err)
+	}
+	props := properties(out)
+	return KubeletUnit{Load: props["LoadState"], Active: props["ActiveState"], Sub: props["SubState"]}, nil
+}
+
+// properties reads what `systemctl show` prints: a line NAME=VALUE each.
+func properties(out string) map[string]string {
 	props := map[string]string{}
 	for line := range strings.Lines(out) {
 		if k, v, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
 			props[k] = v
 		}
 	}
+	return props
+}
+
+func parseKubelet(out string) (time.Time, error) {
+	props := properties(out)
 	if state := props["ActiveState"]; state != "active" {
 		return time.Time{}, fmt.Errorf("it is not running: systemd says %s (%s)", state, props["SubState"])
 	}

@@ -34,6 +34,8 @@ var (
 	ErrNotManifest = errors.New("not a static-pod manifest")
 	// ErrNotEtcd: it is a Pod, but not an etcd member as kubeadm sets it up.
 	ErrNotEtcd = errors.New("not the manifest of an etcd member")
+	// ErrNotAPIServer: it is a Pod, but not an API server as kubeadm sets it up.
+	ErrNotAPIServer = errors.New("not the manifest of an API server")
 	// ErrVolume: the volume is missing or can't be patched.
 	ErrVolume = errors.New("volume can't be patched")
 )

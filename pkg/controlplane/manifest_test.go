@@ -42,6 +42,7 @@ func TestParseEtcdManifest(t *testing.T) {
 			CACert:              "/etc/kubernetes/pki/etcd/ca.crt",
 			Cert:                "/etc/kubernetes/pki/etcd/server.crt",
 			Key:                 "/etc/kubernetes/pki/etcd/server.key",
+			PeerCert:            "/etc/kubernetes/pki/etcd/peer.crt",
 			MetricsURL:          "http://127.0.0.1:2381",
 			Image:               image,
 		}
@@ -111,6 +112,41 @@ func TestParseEtcdManifestRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := controlplane.ParseEtcdManifest([]byte(c.manifest))
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %v that says %q", err, c.want, c.says)
+			}
+		})
+	}
+}
+
+func TestParseAPIServerManifest(t *testing.T) {
+	good := string(golden(t, "kube-apiserver-v1.37.yaml"))
+	cfg, err := controlplane.ParseAPIServerManifest([]byte(good))
+	want := controlplane.APIServerConfig{
+		EtcdServers: []string{"https://127.0.0.1:2379"},
+		EtcdCert:    "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+		Cert:        "/etc/kubernetes/pki/apiserver.crt",
+	}
+	if err != nil || !reflect.DeepEqual(cfg, want) {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+	for name, c := range map[string]struct {
+		old, with string
+		want      error
+		says      string
+	}{
+		"not a Pod":      {"kind: Pod", "kind: Node", controlplane.ErrNotManifest, ""},
+		"no API server":  {"    name: kube-apiserver\n    ports", "    name: server\n    ports", controlplane.ErrNotAPIServer, "server"},
+		"no etcd":        {"    - --etcd-servers=https://127.0.0.1:2379\n", "", controlplane.ErrNotAPIServer, "--etcd-servers"},
+		"in no volume":   {"--tls-cert-file=/etc/kubernetes/pki", "--tls-cert-file=/pki", controlplane.ErrNotAPIServer, "--tls-cert-file=/pki/apiserver.crt"},
+		"nor the other":  {"--etcd-certfile=/etc/kubernetes/pki", "--etcd-certfile=/pki", controlplane.ErrNotAPIServer, "--etcd-certfile=/pki/apiserver-etcd-client.crt"},
+		"without a cert": {"    - --etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt\n", "", nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !strings.Contains(good, c.old) {
+				t.Fatalf("the manifest has no %q", c.old)
+			}
+			_, err := controlplane.ParseAPIServerManifest([]byte(strings.Replace(good, c.old, c.with, 1)))
+			if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v, want %v that says %q", err, c.want, c.says)
 			}
 		})

@@ -313,6 +313,20 @@ func TestKubelet(t *testing.T) {
 	}
 }
 
+func TestKubeletUnit(t *testing.T) {
+	said, code := "LoadState=not-found\nActiveState=inactive\nSubState=dead\n", 0
+	n := newScripted(t, func(string) (string, int) { return said, code })
+	unit, err := controlplane.KubeletUnitOf(t.Context(), n)
+	if err != nil || unit != (controlplane.KubeletUnit{Load: "not-found", Active: "inactive", Sub: "dead"}) {
+		t.Errorf("%+v, %v", unit, err)
+	}
+	said, code = "System has not been booted with systemd", 1
+	var exit *cluster.ExitError
+	if _, err := controlplane.KubeletUnitOf(t.Context(), n); !errors.As(err, &exit) || !strings.Contains(err.Error(), said) {
+		t.Error(err)
+	}
+}
+
 func TestWaitReady(t *testing.T) {
 	looks := 0
 	answers := []string{"", "etcd starting\n503", "ok\n200"}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
@@ -154,6 +155,37 @@ func TestRevisionOf(t *testing.T) {
 	})
 }
 
+// lastLeaf is the number of the last page of the database that holds records: one that is free may hold anything.
+func lastLeaf(t *testing.T, body []byte) int {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "db")
+	if err := os.WriteFile(path, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, PreLoadFreelist: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	last := -1
+	err = db.View(func(tx *bolt.Tx) error {
+		for id := 0; ; {
+			info, err := tx.Page(id)
+			if err != nil || info == nil {
+				return err
+			}
+			if info.Type == "leaf" {
+				last = id
+			}
+			id += 1 + info.OverflowCount
+		}
+	})
+	if err != nil || last < 0 {
+		t.Fatalf("page %d, %v", last, err)
+	}
+	return last
+}
+
 // TestDamagedRaw has databases that nothing but their own content tells from sound ones.
 func TestDamagedRaw(t *testing.T) {
 	w, snap, peer := worker(t, "work"), savedSnapshot(t, 300), peerURL(t)
@@ -162,6 +194,7 @@ func TestDamagedRaw(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, page := whole[:len(whole)-sha256.Size], os.Getpagesize()
+	used := lastLeaf(t, body)
 	filled := func(from, to int, by byte) []byte {
 		b := slices.Clone(body)
 		for i := from; i < to; i++ {
@@ -180,7 +213,7 @@ func TestDamagedRaw(t *testing.T) {
 		{"zeros", make([]byte, 4*page), etcd.ErrNotSnapshot, true},
 		{"half", body[:len(body)/2/page*page], etcd.ErrTruncated, true},
 		{"one page short", body[:len(body)-page], etcd.ErrTruncated, true},
-		{"a zeroed page", filled(len(body)-2*page, len(body)-page, 0), etcd.ErrDamaged, false},
+		{"a zeroed page", filled(used*page, (used+1)*page, 0), etcd.ErrDamaged, false},
 		{"zeroed pages", filled(2*page, len(body), 0), etcd.ErrDamaged, true},
 		{"rubbish pages", filled(2*page, len(body), 0xff), etcd.ErrDamaged, true},
 	} {

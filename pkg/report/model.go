@@ -32,7 +32,7 @@ type Run struct {
 	Variant  plan.Variant `json:"variant"`
 	Provider string       `json:"provider"`
 	Verdict  plan.Verdict `json:"verdict"`
-	// Reason says in one line why the verdict is not passed; empty when it is.
+	// Reason says in one line why the verdict is not passed, or in one line for each reason where a run was refused for several; empty when it is passed.
 	Reason string `json:"reason"`
 	// Rollback is passed when the old state was put back after the recovery was not proven, and is proven to be back; failed when it could not be or is not, and
 	// empty when there was no need to or it was not to be.

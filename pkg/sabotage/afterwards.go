@@ -202,7 +202,8 @@ func HungKubelet() Fault {
 	return Fault{
 		Entry:  plan.Entry{Name: "hung-kubelet", Summary: "a container of the workload ends, and kubelet, which hangs, doesn't see it"},
 		Breaks: []string{"status-backed"},
-		Also:   []string{"no-phantoms", "service-answers", "new-work-runs"}, // kubelet hasn't told of every container yet, and makes none
+		// kubelet hasn't told of every container yet, and makes none; and it doesn't renew its Lease, which is missed after 40 s.
+		Also: []string{"no-phantoms", "service-answers", "new-work-runs", "node-heartbeat"},
 		Insert: last("hang-kubelet", "Freeze kubelet and end a container of the workload", func(ctx context.Context, s *stage.Stage) error {
 			n := s.Target.Members[0].Node
 			var victim string

@@ -84,17 +84,19 @@ const (
 	fallbackImage = "nginx:stable"
 )
 
-// Set finds out everything about a cluster that a scenario needs, and touches nothing.
+// Set finds out everything about a cluster that a scenario needs, and touches nothing. Where something speaks against a run, the error tells all of it; see
+// Refusal.
 func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Options) (*Stage, error) {
 	if err := p.Check(o.KeepRunning, o.Renew); err != nil {
 		return nil, err
 	}
-	members, err := controlplane.Members(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("cluster %s: reading the etcd manifests: %w", c.Name(), err)
+	if n := len(cluster.ControlPlanes(c)); p.MaxMembers > 0 && n > p.MaxMembers {
+		return nil, fmt.Errorf("procedure %s is for %d control plane, and cluster %s has %d", p.Name, p.MaxMembers, c.Name(), n)
 	}
-	if p.MaxMembers > 0 && len(members) > p.MaxMembers {
-		return nil, fmt.Errorf("procedure %s is for %d control plane, and cluster %s has %d", p.Name, p.MaxMembers, c.Name(), len(members))
+	on := nodeDir(o.RunID)
+	members, err := preflight(ctx, c, premises{dir: o.Dir, nodeDir: on, vacant: []string{dataDir(on), rollbackDir(on)}})
+	if err != nil {
+		return nil, err
 	}
 	servers, err := proof.Servers(ctx, c)
 	if err != nil {
@@ -117,7 +119,7 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 	if image == "" {
 		image = localImage(ctx, members[0].Node)
 	}
-	s.cast(members, p, image, nodeDir(o.RunID))
+	s.cast(members, p, image, on)
 	return s, nil
 }
 
@@ -179,7 +181,7 @@ func lesson(members []controlplane.Member, p procedure.Procedure, image, suffix 
 // cast decides names and paths. nodeDir is the run's folder on each node.
 func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image, nodeDir string) {
 	s.Subject.Workload = proof.Workload{Namespace: workloadNamespace, Name: workloadName, Image: image, Port: workloadPort}
-	s.Subject.NodeDir, s.Subject.DataDir = nodeDir, nodeDir+"/etcd"
+	s.Subject.NodeDir, s.Subject.DataDir = nodeDir, dataDir(nodeDir)
 	s.Subject.Own = []plan.Object{{APIVersion: "v1", Kind: "ConfigMap", Namespace: workloadNamespace, Name: probeConfigMapName}}
 	s.Target = procedure.Target{
 		Members:      members,
@@ -190,7 +192,7 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		BumpRevision: s.opt.bump(p),
 		KeepRunning:  s.opt.KeepRunning,
 		Renew:        s.opt.Renew,
-		RollbackDir:  nodeDir + "/etcd-rolled-back",
+		RollbackDir:  rollbackDir(nodeDir),
 		RollbackBump: s.opt.bump(p) + DefaultBump,
 		RestoreOld:   s.restoreOld,
 		Restore:      s.restore,
@@ -200,6 +202,10 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 	}
 	s.Subject.NodeSnapshot = s.Target.NodeSnapshot
 }
+
+// dataDir and rollbackDir are what a run and its rollback make in the run's folder on a node.
+func dataDir(nodeDir string) string     { return nodeDir + "/etcd" }
+func rollbackDir(nodeDir string) string { return nodeDir + "/etcd-rolled-back" }
 
 // Variant says in which way the procedure is carried out with these options.
 func (o Options) Variant(p procedure.Procedure) plan.Variant {
