@@ -104,7 +104,9 @@ func (s *Stage) deploy(ctx context.Context) error {
 }
 
 // madeBefore says whether the process that began the run has made what now can't be made once more.
-func (s *Stage) madeBefore(err error) bool { return s.recalled && s.vacated && apierrors.IsAlreadyExists(err) }
+func (s *Stage) madeBefore(err error) bool {
+	return s.recalled && s.vacated && apierrors.IsAlreadyExists(err)
+}
 
 func (s *Stage) vacant(ctx context.Context) error {
 	client, err := s.client()

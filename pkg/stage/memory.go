@@ -136,7 +136,7 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 		s.Subject.Endpoints = append(s.Subject.Endpoints, e)
 	}
 	s.Subject.Members, s.endpoint = members, s.Subject.Endpoints[0]
-	s.cast(members, p, m.Image, nodeDir(o.RunID))
+	s.cast(members, p, m.Image, dirOnNodes(o.RunID))
 	s.Subject.Workload.Objects = m.Workload
 	return s, nil
 }

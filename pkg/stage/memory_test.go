@@ -62,7 +62,7 @@ func TestMemory(t *testing.T) {
 		PeerURLs: []string{"https://127.0.0.1:2"}, CACert: "/ca", Cert: "/crt", Key: "/key", Flags: map[string]string{"name": "n"},
 	}}
 	s := &Stage{opt: o, vacated: true, service: serviceAddress{"127.0.0.1", 30000}, Info: plan.ClusterInfo{Provider: "none", Name: "probed", Nodes: 1, Kubernetes: "v1", Etcd: "3"}}
-	s.cast([]controlplane.Member{member}, procedure.KubeletStop(), "nginx:1", nodeDir("a-run"))
+	s.cast([]controlplane.Member{member}, procedure.KubeletStop(), "nginx:1", dirOnNodes("a-run"))
 	s.Subject.Workload.Objects = []proof.Object{{
 		Resource: schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}, Namespace: "default", Name: "nginx", UID: "u",
 		Spec: map[string]any{"replicas": int64(2), "paused": false, "ratio": 0.5},

@@ -93,7 +93,7 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 	if n := len(cluster.ControlPlanes(c)); p.MaxMembers > 0 && n > p.MaxMembers {
 		return nil, fmt.Errorf("procedure %s is for %d control plane, and cluster %s has %d", p.Name, p.MaxMembers, c.Name(), n)
 	}
-	on := nodeDir(o.RunID)
+	on := dirOnNodes(o.RunID)
 	members, err := preflight(ctx, c, premises{dir: o.Dir, nodeDir: on, vacant: []string{dataDir(on), rollbackDir(on)}})
 	if err != nil {
 		return nil, err
@@ -126,8 +126,8 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 // NodeDirs is the folder on each node in which runs have theirs.
 const NodeDirs = "/var/lib/drill"
 
-// nodeDir is the run's folder on each node.
-func nodeDir(id string) string { return NodeDirs + "/" + id }
+// dirOnNodes is the run's folder on each node.
+func dirOnNodes(id string) string { return NodeDirs + "/" + id }
 
 // Textbook is a stage for a lesson: it is never played, and has the file names that tutorials use. Its control plane is one as kubeadm sets
 // it up on a node of that name. An empty image means one from the usual registry.
