@@ -206,7 +206,13 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 		p := procedure.KubeletStop()
 		Context(fmt.Sprintf("on %d control planes", where.controlPlanes), Ordered, ContinueOnFailure, Label(where.label), func() {
 			var c cluster.Cluster
-			BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, where.controlPlanes) }, NodeTimeout(15*time.Minute))
+			BeforeAll(func(ctx SpecContext) {
+				if where.controlPlanes == 1 {
+					c = shared.oneNode(ctx)
+				} else {
+					c = shared.newCluster(ctx, where.controlPlanes)
+				}
+			}, NodeTimeout(15*time.Minute))
 			killed(p, func() cluster.Cluster { return c }, deaths(p, where.resumed...), "resume", carriedOn)
 			killed(p, func() cluster.Cluster { return c }, deaths(p, where.back...), "rollback", undone)
 

@@ -86,7 +86,7 @@ func (d doom) into(p plan.Plan, s *stage.Stage) plan.Plan {
 
 var _ = Describe("a recovery that can't come to its end", Ordered, ContinueOnFailure, Label("crashes"), func() {
 	var c cluster.Cluster
-	BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 1) }, NodeTimeout(10*time.Minute))
+	BeforeAll(func(ctx SpecContext) { c = shared.oneNode(ctx) }, NodeTimeout(10*time.Minute))
 	for _, d := range dooms() {
 		labels := Label("crash")
 		if d.sample {

@@ -62,7 +62,7 @@ func told(r report.Run) string {
 
 var _ = Describe("a sabotaged drill", Ordered, ContinueOnFailure, Label("sabotage"), func() {
 	var c cluster.Cluster
-	BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 1) }, NodeTimeout(10*time.Minute))
+	BeforeAll(func(ctx SpecContext) { c = shared.oneNode(ctx) }, NodeTimeout(10*time.Minute))
 
 	for _, f := range sabotage.All() {
 		labels := []string{}

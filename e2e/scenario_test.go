@@ -83,9 +83,8 @@ func measured(r report.Run) {
 var _ = Describe("deployment-loss", func() {
 	Context("on one control plane", Ordered, Label("single"), func() {
 		var c cluster.Cluster
-		BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 1) }, NodeTimeout(10*time.Minute))
+		BeforeAll(func(ctx SpecContext) { c = shared.oneNode(ctx) }, NodeTimeout(10*time.Minute))
 
-		// One cluster serves all: a run that is proven leaves a working one, and one that is not puts the old state back.
 		Context("with kubelet-stop", Ordered, Label("kubelet-stop"), func() {
 			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop()},
 				func() cluster.Cluster { return c })

@@ -22,7 +22,7 @@ const soakRuns = 10
 
 var _ = Describe("one cluster, drilled again and again", Ordered, Label("soak"), func() {
 	var c cluster.Cluster
-	BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 1) }, NodeTimeout(10*time.Minute))
+	BeforeAll(func(ctx SpecContext) { c = shared.oneNode(ctx) }, NodeTimeout(10*time.Minute))
 	var slowest report.Check
 	for i := range soakRuns {
 		It(fmt.Sprintf("passes, time %d of %d", i+1, soakRuns), func(ctx SpecContext) {

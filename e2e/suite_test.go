@@ -47,6 +47,8 @@ type lab struct {
 	// stateDir is drill's state directory, and stateHome the variable that leads the binary to it.
 	stateDir, stateHome string
 	provider            *kind.Provider
+	// one is the cluster of one control plane that all specs share which don't need one of their own; nil until the first needs it.
+	one cluster.Cluster
 }
 
 var shared lab
@@ -60,21 +62,38 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 }, NodeTimeout(10*time.Minute))
 
-var _ = AfterSuite(func() { gexec.CleanupBuildArtifacts() })
+var _ = AfterSuite(func(ctx SpecContext) {
+	gexec.CleanupBuildArtifacts()
+	if shared.one != nil && os.Getenv(givenCluster) == "" {
+		Expect(shared.provider.Delete(ctx, shared.one.Name())).To(Succeed())
+	}
+}, NodeTimeout(3*time.Minute))
 
 func (l lab) worker() etcd.Worker { return etcd.Worker{Command: []string{l.binary, "etcd-worker"}} }
 
 // givenCluster names a cluster of one control plane that is there already, for whoever runs few specs many times.
 const givenCluster = "DRILL_E2E_CLUSTER"
 
-// newCluster makes a cluster that is deleted when the specs around are done.
-func (l lab) newCluster(ctx context.Context, controlPlanes int) cluster.Cluster {
+// oneNode is a cluster of one control plane, the same for all specs: a run that is proven leaves one that works, and so does one that is undone. The first to need it
+// waits until it is made.
+func (l *lab) oneNode(ctx context.Context) cluster.Cluster {
 	GinkgoHelper()
-	if given := os.Getenv(givenCluster); given != "" && controlPlanes == 1 {
-		c, err := l.provider.Attach(ctx, given)
-		Expect(err).NotTo(HaveOccurred())
-		return c
+	if l.one != nil {
+		return l.one
 	}
+	var err error
+	if given := os.Getenv(givenCluster); given != "" {
+		l.one, err = l.provider.Attach(ctx, given)
+	} else {
+		l.one, err = l.provider.Create(ctx, kind.CreateOptions{Name: "drill-e2e-" + runner.Letters(), ControlPlanes: 1, Image: os.Getenv("DRILL_NODE_IMAGE")})
+	}
+	Expect(err).NotTo(HaveOccurred())
+	return l.one
+}
+
+// newCluster makes a cluster that is deleted when the specs around are done.
+func (l *lab) newCluster(ctx context.Context, controlPlanes int) cluster.Cluster {
+	GinkgoHelper()
 	name := "drill-e2e-" + runner.Letters()
 	c, err := l.provider.Create(ctx, kind.CreateOptions{Name: name, ControlPlanes: controlPlanes, Image: os.Getenv("DRILL_NODE_IMAGE")})
 	Expect(err).NotTo(HaveOccurred())
