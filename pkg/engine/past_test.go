@@ -114,7 +114,7 @@ func TestOutageLimit(t *testing.T) {
 					return nil
 				}
 			}}, s.step("last", plan.Recover))
-			s.do(plan.Recover, func(context.Context) error { time.Sleep(5 * time.Second); return nil }) //nolint:forbidigo // time stands still here
+			s.do(plan.Recover, func(context.Context) error { time.Sleep(5 * time.Second); return nil })
 		}
 	}
 	if r := walk(t, back(limit-6*time.Second), engine.Options{OutageLimit: limit}); r.Verdict != plan.VerdictPassed {

@@ -29,7 +29,7 @@ type Claim struct {
 	Since time.Time `json:"since"`
 }
 
-// ErrClaimed: another run has the cluster. It is a *ClaimedError.
+// ErrClaimed says that another run has the cluster. It is a *ClaimedError.
 var ErrClaimed = errors.New("another run has the cluster")
 
 // ClaimedError says which run has the cluster.

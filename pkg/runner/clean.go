@@ -15,7 +15,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/stage"
 )
 
-// ErrInUse: what a run has made is what the cluster lives on.
+// ErrInUse says that what a run has made is what the cluster lives on.
 var ErrInUse = errors.New("the cluster lives on what the run has made")
 
 // Clean removes what a run has left: on the control planes its restored data directories, the copy of the manifest and of the journal, and on this machine its folder, with the

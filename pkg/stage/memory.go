@@ -29,7 +29,7 @@ const (
 	atOutageFile = "at-outage.json"
 )
 
-// ErrForgotten: the run's folder doesn't hold what is needed to carry the run on.
+// ErrForgotten says that the run's folder doesn't hold what is needed to carry the run on.
 var ErrForgotten = errors.New("what the run had found out about the cluster is not known")
 
 // memory is what another process needs to know of a run. Nothing in it is secret: no key, no token, no object but the workload's own.
