@@ -56,6 +56,9 @@ func told(r report.Run) string {
 	for _, c := range r.Checks {
 		fmt.Fprintf(&b, "%s %s: %s\n", c.Status, c.Name, c.Detail)
 	}
+	for _, c := range r.RollbackChecks {
+		fmt.Fprintf(&b, "after the rollback %s %s: %s\n", c.Status, c.Name, c.Detail)
+	}
 	fmt.Fprintf(&b, "ended by themselves: %v", r.EndedByThemselves)
 	return b.String()
 }

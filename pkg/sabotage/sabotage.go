@@ -99,7 +99,7 @@ func (f Fault) Alter(p plan.Plan, s *stage.Stage) plan.Plan {
 		}
 	}
 	if f.Harmless {
-		p.Rollback = nil
+		p.Rollback, p.RollbackChecks = nil, nil
 	}
 	tidy := p.Close
 	p.Close = func(ctx context.Context, all bool) error {
