@@ -46,7 +46,7 @@ e2e: engine build ## Run the tests on real kind clusters
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && export DRILL_NODE_IMAGE="$$image" && \
 	  go test -tags e2e -count=1 -timeout 30m ./pkg/cluster/kind && \
-	  $(SUITE) '$(LABELS)'
+	  hack/e2e '$(LABELS)' '$(REPORTS)'
 
 .PHONY: soak
 soak: engine ## Drill one cluster ten times in a row

@@ -86,10 +86,11 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 		return j.CouldNotBegin(ctx, began, j.clusterInfo(), fmt.Errorf("making the run's folder: %w", err)), nil
 	}
 	var builder report.Builder
-	// A run that was killed may have left the control plane down. That it has the cluster is what a person should hear of, and not what doesn't answer for that reason.
+	// A run that was killed may have left the control plane down. That it has the cluster is what a person should hear of, and not what doesn't answer for that reason; where that
+	// can't be told, the stage says why.
 	var s *stage.Stage
 	_, err := vacant(ctx, j.Cluster, j.ID)
-	if err == nil {
+	if !errors.Is(err, ErrClaimed) {
 		s, err = stage.Set(ctx, j.Cluster, j.Procedure, j.stageOptions(dir, &builder))
 	}
 	if err == nil {
