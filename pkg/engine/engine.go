@@ -318,7 +318,7 @@ func (w *walk) steps(ctx context.Context) {
 	protect := func() {
 		if !protected {
 			protected = true
-			w.checks(ctx, plan.Protect)
+			w.protected(ctx)
 		}
 	}
 	for i, s := range w.plan.Steps {
@@ -340,6 +340,21 @@ func (w *walk) steps(ctx context.Context) {
 		}
 	}
 	protect()
+}
+
+// protected evaluates the checks of phase Protect. Where an earlier process has begun to break things they were true, or it would not have; and what they ask may be down by now.
+func (w *walk) protected(ctx context.Context) {
+	if w.opt.Past == nil || w.opt.Past.Marks.BreakBegan.IsZero() {
+		w.checks(ctx, plan.Protect)
+		return
+	}
+	for _, c := range w.plan.Checks {
+		if c.Phase == plan.Protect {
+			now := time.Now()
+			w.emit(plan.CheckStarted{At: now, Check: c})
+			w.emit(plan.CheckFinished{At: now, Check: c, Finding: plan.Passed("it was true before anything was broken, when the run was not resumed yet")})
+		}
+	}
 }
 
 // past tells of a step that an earlier process has carried out. One that lives in the process is carried out again, as long as there is something to see for it.

@@ -217,7 +217,7 @@ func (w Row) span(of func(plan.Outage) *float64) Span {
 		switch {
 		case v != nil:
 			back = append(back, *v)
-		case r.OutageBegan() && r.Verdict == plan.VerdictFailed:
+		case r.OutageBegan() && r.Verdict == plan.VerdictFailed && r.Resumed == 0:
 			s.Never++
 		}
 	}

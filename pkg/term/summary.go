@@ -141,9 +141,9 @@ func (s style) outageTable(r report.Run) []string {
 	if !r.OutageBegan() || r.Verdict == plan.VerdictBroken || r.Verdict == plan.VerdictInterrupted {
 		return nil
 	}
-	// Where the recovery was proven, everything did come back: what has no number was not measured.
+	// Where the recovery was proven, everything did come back: what has no number was not measured. Nor was it where the probe ended with another process.
 	missing := "never came back"
-	if r.Verdict == plan.VerdictPassed {
+	if r.Verdict == plan.VerdictPassed || r.Resumed > 0 && r.Probe == nil {
 		missing = "not measured"
 	}
 	lines := []string{s.strong("outage") + s.faint(", from the first destructive recovery action until back for good")}
