@@ -224,20 +224,6 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 				Eventually(ctx, s).Should(gexec.Exit(0))
 				undone(ctx, document(s).Runs[0])
 			}, SpecTimeout(10*time.Minute))
-
-			It("leaves what clean removes, and nothing that etcd runs on", Label("crash"), func(ctx SpecContext) {
-				doom := doomedOn(c, p, died{step: "restore-snapshot", moment: after})
-				kill(ctx, doom)
-				early := drill("clean", doom.ID)
-				Eventually(ctx, early).Should(gexec.Exit(1))
-				Expect(string(early.Err.Contents())).To(ContainSubstring("has not come to its end"))
-				Eventually(ctx, drill("rollback", doom.ID)).Should(gexec.Exit(0))
-				Eventually(ctx, drill("clean", doom.ID)).Should(gexec.Exit(0))
-				for _, n := range cluster.ControlPlanes(c) {
-					Expect(cluster.Absent(ctx, n, stage.NodeDirs+"/"+doom.ID)).To(Succeed())
-				}
-				Expect(runner.Dir(shared.stateDir, doom.ID)).NotTo(BeADirectory())
-			}, SpecTimeout(5*time.Minute))
 		})
 	}
 })

@@ -33,6 +33,9 @@ var (
 	ErrNoImage = errors.New("no node image")
 )
 
+// LockFile is where a run of drill says, on the first control plane, that it has the cluster. As long as it is there, the control plane may be half way through a recovery.
+const LockFile = "/var/lib/drill/lock"
+
 // Role is a node's part in the cluster.
 type Role string
 

@@ -99,7 +99,7 @@ func Run(ctx context.Context, p plan.Plan, o Options) (Outcome, error) {
 }
 
 // Undo puts the old state back that a run of p has left, whatever it came to, and says whether that is proven: the outcome is passed if it is, and failed if not. Like
-// Run it tells observers and the journal of all it does. Interrupting it does no harm, and leaves the control plane as it is then.
+// Run it tells observers and the journal of all it does. Once it has begun it goes on when ctx ends: a control plane that is taken down is to come back.
 func Undo(ctx context.Context, p plan.Plan, o Options) (Outcome, error) {
 	if err := Validate(p); err != nil {
 		return Outcome{}, err
@@ -108,9 +108,13 @@ func Undo(ctx context.Context, p plan.Plan, o Options) (Outcome, error) {
 }
 
 func newWalk(p plan.Plan, o Options) *walk {
-	w := &walk{plan: p, opt: withDefaults(o), entered: time.Now()}
+	now := time.Now()
+	w := &walk{plan: p, opt: withDefaults(o), began: now, entered: now}
 	if o.Past != nil {
 		w.marks = o.Past.Marks
+		if !o.Past.Began.IsZero() {
+			w.began = o.Past.Began
+		}
 	}
 	return w
 }
@@ -232,11 +236,13 @@ func (w *walk) fail(v plan.Verdict, reason string) {
 }
 
 func (w *walk) run(ctx context.Context) Outcome {
-	w.began = time.Now()
 	w.start(ctx)
 	w.steps(ctx)
 	w.checks(ctx, plan.Prove)
 	w.judge()
+	if w.verdict == plan.VerdictFailed {
+		_ = w.unkept(w.record(context.WithoutCancel(ctx), plan.Judged{At: time.Now(), Verdict: w.verdict, Reason: w.reason}))
+	}
 	w.after(ctx)
 	return w.finish(ctx)
 }
@@ -264,20 +270,25 @@ func (w *walk) finish(ctx context.Context) Outcome {
 
 // undo is for a run that another process has left.
 func (w *walk) undo(ctx context.Context) Outcome {
-	w.began = time.Now()
 	w.start(ctx)
 	for _, s := range w.plan.Steps {
 		w.past(s)
 	}
-	w.fail(plan.VerdictInterrupted, "the run did not come to its end, and was undone afterwards")
-	undone := w.rollback(ctx)
-	if ctx.Err() == nil {
-		w.close(ctx, undone)
+	if past := w.opt.Past; past != nil && past.Verdict != "" {
+		w.fail(past.Verdict, past.Reason)
 	}
+	w.fail(plan.VerdictInterrupted, "the run did not come to its end, and was undone afterwards")
+	if ctx.Err() != nil && !w.marks.OutageBegan.IsZero() {
+		w.undone = plan.StatusFailed
+		_ = w.finish(ctx)
+		return Outcome{plan.VerdictInterrupted, "interrupted before the old state was put back"}
+	}
+	// What takes a control plane down must not be left in its midst.
+	ctx = context.WithoutCancel(ctx)
+	undone := w.rollback(ctx)
+	w.close(ctx, undone)
 	_ = w.finish(ctx)
 	switch {
-	case ctx.Err() != nil:
-		return Outcome{plan.VerdictInterrupted, "interrupted while the old state was being put back"}
 	case len(w.unproven) > 0:
 		return Outcome{plan.VerdictFailed, "the old state is not proven to be back: " + strings.Join(w.unproven, ", ")}
 	case undone:
@@ -391,9 +402,12 @@ func (w *walk) failStep(ctx context.Context, s plan.Step, err error) {
 func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
 	began := time.Now()
 	started := plan.StepStarted{At: began, Step: s, Number: number, Of: of}
-	if err := w.unkept(w.record(ctx, started)); err != nil && w.marks.OutageBegan.IsZero() {
-		w.emit(started)
-		w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusFailed, Elapsed: time.Since(began), Err: err})
+	err := w.unkept(w.record(ctx, started))
+	if err == nil && w.gap {
+		err = fmt.Errorf("%w: an earlier transition is missing in it", errJournal)
+	}
+	if err != nil && w.marks.OutageBegan.IsZero() {
+		w.skip(s) // it was not begun
 		return err
 	}
 	// The clock begins when the journal is written, and not before.
@@ -406,7 +420,7 @@ func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
 	}
 	w.emit(started)
 	bound, cause := w.bound(s)
-	err := w.withinCause(ctx, bound, cause, "the step", func(ctx context.Context) error {
+	err = w.withinCause(ctx, bound, cause, "the step", func(ctx context.Context) error {
 		err := w.act(ctx, s)
 		if err == nil && s.Learn != nil {
 			err = s.Learn(ctx)

@@ -12,6 +12,10 @@ type Past struct {
 	Done map[string]time.Duration
 	// Resumed is how many processes have carried the run on by now, this one included.
 	Resumed int
+	// Began is when the run did, and Verdict and Reason are what it came to before it was taken up to be undone; empty where it had come to nothing.
+	Began   time.Time
+	Verdict plan.Verdict
+	Reason  string
 	// Marks are the moments that were reached. With them everything counts from when it really began.
 	Marks plan.Marks
 }

@@ -29,6 +29,8 @@ func (b *book) Record(_ context.Context, e plan.Event) error {
 		what = "begin " + e.Step.Name
 	case plan.StepFinished:
 		what = "end " + e.Step.Name
+	case plan.Judged:
+		what = "judge " + string(e.Verdict)
 	case plan.RunFinished:
 		what = "end"
 	default:
@@ -50,7 +52,7 @@ func TestJournalIsToldBefore(t *testing.T) {
 		s.RollbackChecks = []plan.Check{{Name: "back", Phase: plan.Rollback, Look: func(context.Context) (plan.Finding, error) { return yes, nil }}}
 	}, engine.Options{Journal: b})
 	want := words("<begin>, <begin arrange>, arrange, <end arrange>, <begin protect>, protect, <end protect>, protected, " +
-		"<begin break>, break, <end break>, <begin recover>, recover, <end recover>, <begin undo-1>, undo-1, <end undo-1>, <begin undo-2>, undo-2, <end undo-2>, <end>")
+		"<begin break>, break, <end break>, <begin recover>, recover, <end recover>, <judge failed>, <begin undo-1>, undo-1, <end undo-1>, <begin undo-2>, undo-2, <end undo-2>, <end>")
 	if !slices.Equal(r.done, want) {
 		t.Errorf("%q, want\n%q", r.done, want)
 	}
@@ -67,13 +69,15 @@ func TestNothingIsBegunUnkept(t *testing.T) {
 		{"begin arrange", plan.VerdictBroken, "arrange"},
 		{"begin break", plan.VerdictBroken, "break"},
 		{"begin recover", plan.VerdictBroken, "recover"},
+		{"end arrange", plan.VerdictBroken, "protect"},
+		{"end break", plan.VerdictBroken, "recover"},
 		{"end recover", plan.VerdictPassed, "undo-1"},
 		{"end", plan.VerdictPassed, "undo-1"},
 	} {
 		t.Run(c.full, func(t *testing.T) {
 			b := &book{full: func(transition string) bool { return transition == c.full }}
 			r := walk(t, func(s *script, _ func()) { b.script = s }, engine.Options{Journal: b})
-			if r.Verdict != c.verdict || c.verdict == plan.VerdictBroken && !strings.Contains(r.Reason, "the journal can't be kept: no space left on device") {
+			if r.Verdict != c.verdict || c.verdict == plan.VerdictBroken && !strings.Contains(r.Reason, "the journal can't be kept: ") {
 				t.Errorf("%s: %s", r.Verdict, r.Reason)
 			}
 			if slices.Contains(r.done, c.never) {
@@ -242,10 +246,14 @@ func TestUndo(t *testing.T) {
 			engine.Past{Marks: began}, func(s *script, _ func()) { s.back(func() plan.Finding { return plan.Failed("no", "").ForGood() }) }, plan.VerdictFailed,
 			"the old state is not proven to be back: back", "undo-1, undo-2, back, close tidy=true",
 		},
-		"interrupted": {
+		"interrupted before it begins": {
+			engine.Past{Marks: began}, func(_ *script, stop func()) { stop() }, plan.VerdictInterrupted, "interrupted before the old state was put back", "",
+		},
+		"interrupted in its midst, it goes on": {
 			engine.Past{Marks: began}, func(s *script, stop func()) {
 				s.Rollback[0].Do = func(ctx context.Context) error { stop(); return ctx.Err() }
-			}, plan.VerdictInterrupted, "interrupted while the old state was being put back", "",
+				s.back(func() plan.Finding { return plan.Failed("no", "").ForGood() })
+			}, plan.VerdictFailed, "the old state is not proven to be back: back", "undo-2, back, close tidy=true",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -81,6 +81,10 @@ const (
 	StepBegins Kind = "step-begins"
 	// StepEnded: it was, with the status given.
 	StepEnded Kind = "step-ended"
+	// NotBegun: the step that was about to be carried out was not, because the copies of the journal could not be made.
+	NotBegun Kind = "not-begun"
+	// Judged: the verdict is known, and what follows from it is about to be done.
+	Judged Kind = "judged"
 	// Ended: the run has come to its end.
 	Ended Kind = "ended"
 )
@@ -104,7 +108,7 @@ type Entry struct {
 	Seconds float64     `json:"seconds,omitempty"`
 	Error   string      `json:"error,omitempty"`
 
-	// Verdict, Reason and Rollback are of Ended; see plan.RunFinished.
+	// Verdict, Reason and Rollback are of Ended, see plan.RunFinished; the first two also of Judged.
 	Verdict  plan.Verdict `json:"verdict,omitempty"`
 	Reason   string       `json:"reason,omitempty"`
 	Rollback plan.Status  `json:"rollback,omitempty"`
@@ -114,8 +118,9 @@ type Entry struct {
 type Journal struct {
 	lock *flock.Flock
 
-	mu   sync.Mutex
-	file *os.File
+	mu     sync.Mutex
+	file   *os.File
+	closed bool
 	// content is all that the file holds, and watch is told of it after each entry.
 	content []byte
 	watch   func(content []byte)
@@ -264,10 +269,14 @@ func (j *Journal) Watch(f func(content []byte)) {
 	f(bytes.Clone(j.content))
 }
 
-// Close ends this process' ownership.
+// Close ends this process' ownership. Calling it again does nothing.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
 	return errors.Join(j.file.Close(), j.lock.Close())
 }
 

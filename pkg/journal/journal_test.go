@@ -101,6 +101,23 @@ func TestRollbackThatBeganByItself(t *testing.T) {
 	}
 }
 
+// TestNotBegun: a step that was refused after its line was written has not begun, and no outage with it.
+func TestNotBegun(t *testing.T) {
+	dir, j := create(t)
+	stop := journal.Entry{At: at(1), Kind: journal.StepBegins, Step: "stop", Phase: plan.Recover, Outage: true}
+	refused := stop
+	refused.Kind = journal.NotBegun
+	judged := journal.Entry{At: at(2), Kind: journal.Judged, Verdict: plan.VerdictBroken}
+	for _, e := range []journal.Entry{stop, refused, judged} {
+		if err := j.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := journal.Read(dir); err != nil || len(s.Steps) > 0 || !s.OutageBegan.IsZero() || s.Judged != plan.VerdictBroken {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 func TestSettled(t *testing.T) {
 	for _, c := range []struct {
 		end  *journal.End
@@ -110,8 +127,12 @@ func TestSettled(t *testing.T) {
 		{&journal.End{Verdict: plan.VerdictPassed}, true},
 		{&journal.End{Verdict: plan.VerdictFailed, Rollback: plan.StatusPassed}, true},
 		{&journal.End{Verdict: plan.VerdictFailed, Rollback: plan.StatusFailed}, false},
+		{&journal.End{Verdict: plan.VerdictFailed}, false}, // it was kept as it was
 	} {
-		if got := (journal.State{End: c.end}).Settled(); got != c.want {
+		if c.end != nil && !(journal.State{End: c.end}).Settled() {
+			t.Errorf("%+v without an outage is not settled", c.end)
+		}
+		if got := (journal.State{End: c.end, OutageBegan: began}).Settled(); got != c.want {
 			t.Errorf("%+v: %t", c.end, got)
 		}
 	}

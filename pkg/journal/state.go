@@ -22,6 +22,8 @@ type State struct {
 	BreakBegan, OutageBegan time.Time
 	// Undoing says that somebody began to put the old state back.
 	Undoing bool
+	// Judged is the verdict that was known before the run came to its end; empty as long as none was, or none that says more than the steps.
+	Judged plan.Verdict
 	// End is what the run came to; nil as long as it has not.
 	End *End
 	// Last is when the last entry was written.
@@ -56,8 +58,10 @@ func (s State) find(name string) int {
 	return slices.IndexFunc(s.Steps, func(st Step) bool { return st.Name == name })
 }
 
-// Settled says whether nothing is left to be done: the run has ended, and not with a control plane that could not be brought back.
-func (s State) Settled() bool { return s.End != nil && s.End.Rollback != plan.StatusFailed }
+// Settled says whether nothing is left to be done: the run has ended, and if it took the control plane down, the recovery or the old state is proven.
+func (s State) Settled() bool {
+	return s.End != nil && (s.OutageBegan.IsZero() || s.End.Verdict == plan.VerdictPassed || s.End.Rollback == plan.StatusPassed)
+}
 
 // Parse reads what a journal holds. What stands after the last end of a line was cut short, and is left out. The error wraps ErrDamaged.
 func Parse(content []byte) (State, error) {
@@ -108,6 +112,15 @@ func (s *State) take(e Entry) {
 		s.put(Step{Name: e.Step, Phase: e.Phase})
 	case StepEnded:
 		s.put(Step{Name: e.Step, Phase: e.Phase, Status: e.Status, Seconds: e.Seconds, Error: e.Error})
+	case NotBegun:
+		if i := s.find(e.Step); i >= 0 {
+			s.Steps = slices.Delete(s.Steps, i, i+1)
+		}
+		if e.Outage {
+			s.OutageBegan = time.Time{}
+		}
+	case Judged:
+		s.Judged = e.Verdict
 	case Ended:
 		s.End = &End{At: e.At, Verdict: e.Verdict, Reason: e.Reason, Rollback: e.Rollback}
 	}

@@ -90,6 +90,13 @@ type Warning struct {
 	Message string
 }
 
+// Judged says what the verdict is going to be, before anything is done about it. It is for the journal only: who carries the run on must not come to another one.
+type Judged struct {
+	At      time.Time
+	Verdict Verdict
+	Reason  string
+}
+
 // RunFinished is the last event of every run.
 type RunFinished struct {
 	At      time.Time
@@ -111,4 +118,5 @@ func (ConfirmFinished) event() {}
 func (Measured) event()        {}
 func (EvidenceKept) event()    {}
 func (Warning) event()         {}
+func (Judged) event()          {}
 func (RunFinished) event()     {}

@@ -55,10 +55,7 @@ func beginOutage(steps []plan.Step, prefix string) {
 
 // moved is the folder into which manifests are moved: on the same file system as the manifests folder, so that each moves by one rename, outside of it,
 // because kubelet runs whatever it finds there, and the run's own, so that nobody else's files are in it.
-func (t Target) moved() string { return MovedDir(path.Base(t.StateDir)) }
-
-// MovedDir is the folder on each control plane into which manifest-move moves manifests in the run of that name.
-func MovedDir(run string) string { return "/etc/kubernetes/manifests-moved-by-" + run }
+func (t Target) moved() string { return "/etc/kubernetes/manifests-moved-by-" + path.Base(t.StateDir) }
 
 func (t Target) makeMovedArgv() []string { return []string{"mkdir", "-p", "-m", "0700", t.moved()} }
 
@@ -220,13 +217,25 @@ func returnSteps(t Target, components []string) []plan.Step {
 		Expect:   "`ls " + controlplane.ManifestDir + "` lists all four manifests again.",
 		Do: func(ctx context.Context) error {
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				if _, err := cluster.Run(ctx, m.Node, argv...); err != nil {
-					return err
+				_, err := cluster.Run(ctx, m.Node, argv...)
+				var exit *cluster.ExitError
+				if err != nil && (!errors.As(err, &exit) || !back(ctx, m, components)) {
+					return err // else a process that was killed has moved some, which mv misses
 				}
 				return t.nothingLeft(ctx, m)
 			})
 		},
 	}}
+}
+
+// back says whether the manifests of the components are all in their folder.
+func back(ctx context.Context, m controlplane.Member, components []string) bool {
+	for _, file := range files(controlplane.ManifestDir, components) {
+		if _, err := cluster.Run(ctx, m.Node, "test", "-f", file); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // findMovedArgv lists the manifests that were moved away and are not back, but for etcd's.

@@ -501,14 +501,19 @@ func swapBackStep(t Target, restored *bool) plan.Step {
 			plan.Command{On: m.Name, Argv: swapArgv()})
 	}
 	s.Do = func(ctx context.Context) error {
-		err := controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+		return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
 			dir := m.Etcd.HostDataDir
-			if *restored {
+			// Where an earlier rollback has come so far, etcd may have been written to on that directory.
+			if now, err := controlplane.ReadEtcdConfig(ctx, m.Node); *restored || err == nil && now.HostDataDir == t.RollbackDir {
 				dir = t.RollbackDir
 			}
-			return stageManifest(ctx, m, t.kept(), dir)
+			// What may be staged from the recovery must not get there instead.
+			if err := stageManifest(ctx, m, t.kept(), dir); err != nil {
+				return err
+			}
+			_, err := cluster.Run(ctx, m.Node, swapArgv()...)
+			return err
 		})
-		return errors.Join(err, t.swap(ctx))
 	}
 	return s
 }

@@ -15,12 +15,9 @@ import (
 	"github.com/etcd-drill/drill/pkg/stage"
 )
 
-// Files by which a run has a cluster to itself, on its first control plane. The lock is a second name of the owner's file: of two that give it the name at the same moment
-// link(2) lets one.
-const (
-	lockPath  = stage.NodeDirs + "/lock"
-	ownerFile = "owner.json"
-)
+// ownerFile is by which a run has a cluster to itself, in its folder on the first control plane. The lock is a second name of it: of two that give it that name at the same
+// moment link(2) lets one.
+const ownerFile = "owner.json"
 
 // Claim says who has a cluster.
 type Claim struct {
@@ -48,7 +45,7 @@ func (e *ClaimedError) Is(target error) bool { return target == ErrClaimed }
 
 // holder returns who has the cluster; nil if nobody does.
 func holder(ctx context.Context, n cluster.Node) (*Claim, error) {
-	b, err := n.ReadFile(ctx, lockPath)
+	b, err := n.ReadFile(ctx, cluster.LockFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -57,30 +54,37 @@ func holder(ctx context.Context, n cluster.Node) (*Claim, error) {
 	}
 	var c Claim
 	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, fmt.Errorf("node %s: %s is damaged: %w; see which run has a folder beside it, roll that back, and remove the file", n.Name(), lockPath, err)
+		return nil, fmt.Errorf("node %s: %s is damaged: %w; see which run has a folder beside it, roll that back, and remove the file", n.Name(), cluster.LockFile, err)
 	}
 	return &c, nil
 }
 
-// vacant returns an error, a *ClaimedError, if another run has the cluster, and whether this one has it already. Nothing is touched.
-func vacant(ctx context.Context, c cluster.Cluster, id string) (again bool, err error) {
-	held, err := holder(ctx, cluster.ControlPlanes(c)[0])
-	if err == nil && held != nil && held.Run != id {
-		err = &ClaimedError{Cluster: c.Name(), Claim: *held}
+// vacant returns an error, a *ClaimedError, if another run has the cluster, and whether it is held by this one, or by one of this machine that has come to its end and could not say so
+// any more. Nothing is touched.
+func (j Job) vacant(ctx context.Context) (again bool, err error) {
+	held, err := holder(ctx, cluster.ControlPlanes(j.Cluster)[0])
+	if err != nil || held == nil {
+		return false, err
 	}
-	return held != nil, err
+	if held.Run != j.ID {
+		l, err := Find(j.StateDir, held.Run)
+		if err != nil || l.AtWork || !l.Settled() {
+			return false, j.explained(&ClaimedError{Cluster: j.Cluster.Name(), Claim: *held})
+		}
+	}
+	return true, nil
 }
 
 // claim takes the cluster for the run, or takes it over from an earlier process of the same run. What is in the way of it is a *ClaimedError, and then nothing was touched.
-func claim(ctx context.Context, c cluster.Cluster, id string) error {
-	n := cluster.ControlPlanes(c)[0]
+func (j Job) claim(ctx context.Context) error {
+	n := cluster.ControlPlanes(j.Cluster)[0]
 	const tries = 3
 	for i := 1; ; i++ {
-		again, err := vacant(ctx, c, id)
+		again, err := j.vacant(ctx)
 		if err != nil {
 			return err
 		}
-		err = claimOnce(ctx, n, Claim{Run: id, Owner: journal.Self(), Since: time.Now().UTC()}, again)
+		err = claimOnce(ctx, n, Claim{Run: j.ID, Owner: journal.Self(), Since: time.Now().UTC()}, again)
 		var exit *cluster.ExitError
 		if err == nil || i == tries || !errors.As(err, &exit) {
 			return err
@@ -101,11 +105,13 @@ func claimOnce(ctx context.Context, n cluster.Node, c Claim, again bool) error {
 	if err := n.WriteFile(ctx, own, 0o600, bytes.NewReader(append(b, '\n'))); err != nil {
 		return fmt.Errorf("node %s: claiming the cluster: %w", n.Name(), err)
 	}
-	link := []string{"ln", "-T", "--", own, lockPath}
+	link := []string{"ln", "-T", "--", own, cluster.LockFile}
 	if again {
-		link = []string{"ln", "-f", "-T", "--", own, lockPath}
+		link = []string{"ln", "-f", "-T", "--", own, cluster.LockFile}
 	}
 	if _, err := cluster.Run(ctx, n, link...); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
 		_, undone := cluster.Run(ctx, n, "rm", "-f", "--", own)
 		_, removed := cluster.Run(ctx, n, "rmdir", "--ignore-fail-on-non-empty", "--", path.Dir(own))
 		return errors.Join(fmt.Errorf("node %s: claiming the cluster: %w", n.Name(), err), undone, removed)
@@ -113,15 +119,20 @@ func claimOnce(ctx context.Context, n cluster.Node, c Claim, again bool) error {
 	return nil
 }
 
-// release gives the cluster back, if the run has it.
-func release(ctx context.Context, c cluster.Cluster, id string) error {
-	n := cluster.ControlPlanes(c)[0]
+// releaseTimeout bounds giving the cluster back.
+const releaseTimeout = 15 * time.Second
+
+// release gives the cluster back, if the run has it. It does so after the end of ctx, too.
+func (j Job) release(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	n := cluster.ControlPlanes(j.Cluster)[0]
 	held, err := holder(ctx, n)
-	if err != nil || held == nil || held.Run != id {
+	if err != nil || held == nil || held.Run != j.ID {
 		return err
 	}
-	if _, err := cluster.Run(ctx, n, "rm", "-f", "--", lockPath); err != nil {
-		return fmt.Errorf("node %s: giving the cluster back: %w; this does it: rm %s", n.Name(), err, lockPath)
+	if _, err := cluster.Run(ctx, n, "rm", "-f", "--", cluster.LockFile); err != nil {
+		return fmt.Errorf("node %s: giving the cluster back: %w; this does it: rm %s", n.Name(), err, cluster.LockFile)
 	}
 	return nil
 }

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/journal"
+	"github.com/etcd-drill/drill/pkg/plan"
 )
 
 func held(t *testing.T, n *local) *Claim {
@@ -23,19 +25,25 @@ func held(t *testing.T, n *local) *Claim {
 	return c
 }
 
+// runOn is a run of that name on the node's cluster, with nothing else in its state directory.
+func runOn(t *testing.T, n *local, id string) Job {
+	t.Helper()
+	return Job{ID: id, Cluster: lab{n}, StateDir: t.TempDir()}
+}
+
 func TestClaim(t *testing.T) {
 	n := newLocal(t, "cp")
-	if err := claim(t.Context(), lab{n}, "first"); err != nil {
+	if err := runOn(t, n, "first").claim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if c := held(t, n); c == nil || c.Run != "first" || c.Owner != journal.Self() || time.Since(c.Since) > time.Minute {
 		t.Errorf("%+v", c)
 	}
-	if info, err := os.Stat(n.path(lockPath)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(n.path(cluster.LockFile)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 	before := names(t, n)
-	err := claim(t.Context(), lab{n}, "second")
+	err := runOn(t, n, "second").claim(t.Context())
 	var claimed *ClaimedError
 	if !errors.Is(err, ErrClaimed) || !errors.As(err, &claimed) || claimed.Claim.Run != "first" || claimed.Claim.PID != os.Getpid() || claimed.Cluster != "lab" {
 		t.Errorf("%v", err)
@@ -44,19 +52,19 @@ func TestClaim(t *testing.T) {
 		t.Errorf("being refused left %q, after %q", after, before)
 	}
 	// The run that has it may take it over from a process that is gone.
-	if err := claim(t.Context(), lab{n}, "first"); err != nil {
+	if err := runOn(t, n, "first").claim(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := release(t.Context(), lab{n}, "second"); err != nil || held(t, n) == nil {
+	if err := runOn(t, n, "second").release(t.Context()); err != nil || held(t, n) == nil {
 		t.Errorf("somebody else gave it back: %v", err)
 	}
-	if err := release(t.Context(), lab{n}, "first"); err != nil || held(t, n) != nil {
+	if err := runOn(t, n, "first").release(t.Context()); err != nil || held(t, n) != nil {
 		t.Error(err)
 	}
-	if err := release(t.Context(), lab{n}, "first"); err != nil {
+	if err := runOn(t, n, "first").release(t.Context()); err != nil {
 		t.Errorf("giving back what nobody has: %v", err)
 	}
-	if err := claim(t.Context(), lab{n}, "second"); err != nil {
+	if err := runOn(t, n, "second").claim(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -75,6 +83,38 @@ func names(t *testing.T, n *local) []string {
 	return out
 }
 
+// TestClaimOfARunThatHasEnded: a run that was killed after it had come to its end, and before it gave the cluster back, keeps nobody from it.
+func TestClaimOfARunThatHasEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		entries []journal.Entry
+		taken   bool
+	}{
+		"passed":        {[]journal.Entry{{Kind: journal.Ended, Verdict: plan.VerdictPassed}}, true},
+		"not ended":     {nil, false},
+		"not put back":  {[]journal.Entry{{Kind: journal.StepBegins, Step: "s", Outage: true}, {Kind: journal.Ended, Verdict: plan.VerdictFailed, Rollback: plan.StatusFailed}}, false},
+		"kept as it is": {[]journal.Entry{{Kind: journal.StepBegins, Step: "s", Outage: true}, {Kind: journal.Ended, Verdict: plan.VerdictFailed}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := left(t, Job{}, c.entries...)
+			if err := first.claim(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			second := first
+			second.ID = "second"
+			err := second.claim(t.Context())
+			if c.taken != (err == nil) || err != nil && !errors.Is(err, ErrClaimed) {
+				t.Error(err)
+			}
+			if c.taken {
+				return
+			}
+			if held(t, first.Cluster.(lab)[0]).Run != first.ID {
+				t.Error("it was taken all the same")
+			}
+		})
+	}
+}
+
 // TestClaimsAtOnce: of many that want it in the same moment one gets it, and the others leave nothing.
 func TestClaimsAtOnce(t *testing.T) {
 	n := newLocal(t, "cp")
@@ -82,7 +122,7 @@ func TestClaimsAtOnce(t *testing.T) {
 	errs := make([]error, len(ids))
 	var claiming sync.WaitGroup
 	for i, id := range ids {
-		claiming.Go(func() { errs[i] = claim(t.Context(), lab{n}, id) })
+		claiming.Go(func() { errs[i] = runOn(t, n, id).claim(t.Context()) })
 	}
 	claiming.Wait()
 	var won []string
@@ -104,10 +144,10 @@ func TestClaimsAtOnce(t *testing.T) {
 
 func TestClaimOfADamagedLock(t *testing.T) {
 	n := newLocal(t, "cp")
-	if err := errors.Join(os.MkdirAll(n.path("/var/lib/drill"), 0o700), os.WriteFile(n.path(lockPath), []byte("{"), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(n.path("/var/lib/drill"), 0o700), os.WriteFile(n.path(cluster.LockFile), []byte("{"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := claim(t.Context(), lab{n}, "first"); err == nil || errors.Is(err, ErrClaimed) || !strings.Contains(err.Error(), lockPath+" is damaged") {
+	if err := runOn(t, n, "first").claim(t.Context()); err == nil || errors.Is(err, ErrClaimed) || !strings.Contains(err.Error(), cluster.LockFile+" is damaged") {
 		t.Error(err)
 	}
 }

@@ -142,7 +142,9 @@ func (j Job) Resume(ctx context.Context) (report.Run, error) {
 		switch {
 		case s.Settled():
 			return false, fmt.Errorf("%w: run %s has come to its end: %s", ErrNothingToDo, s.Run.ID, s.End.Verdict)
-		case s.Undoing || s.End != nil:
+		case s.End != nil && s.End.Rollback == "":
+			return false, fmt.Errorf("%w: it has come to its end (%s) and was kept as it was; put the old state back instead", ErrCantResume, s.End.Verdict)
+		case s.Undoing || s.End != nil || s.Judged == plan.VerdictFailed:
 			return true, nil
 		case slices.ContainsFunc(s.Steps, func(st journal.Step) bool { return st.Status == plan.StatusFailed }):
 			return true, nil // it was about to put the old state back
@@ -190,6 +192,12 @@ func (j Job) takeUp(ctx context.Context, decide func(journal.State) (undo bool, 
 
 func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journal.State, decide func(journal.State) (undo bool, err error)) (report.Run, error) {
 	undo, err := decide(state)
+	if errors.Is(err, ErrNothingToDo) {
+		return report.Run{}, errors.Join(err, j.release(ctx)) // which the process that ended the run may have been killed before
+	}
+	if err == nil {
+		err = j.owns(ctx, state)
+	}
 	if err != nil {
 		return report.Run{}, err
 	}
@@ -201,8 +209,8 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	if err != nil {
 		return report.Run{}, err
 	}
-	if err := claim(ctx, j.Cluster, j.ID); err != nil {
-		return report.Run{}, j.explained(err)
+	if err := j.claim(ctx); err != nil {
+		return report.Run{}, err
 	}
 	owner := journal.Self()
 	kind, how := journal.Resumed, engine.Run
@@ -214,8 +222,14 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 		return report.Run{}, err
 	}
 	past := &engine.Past{
-		Done: map[string]time.Duration{}, Resumed: state.Resumed + 1,
+		Done: map[string]time.Duration{}, Resumed: state.Resumed + 1, Began: state.Run.StartedAt,
 		Marks: plan.Marks{BreakBegan: state.BreakBegan, OutageBegan: state.OutageBegan},
+	}
+	if state.End != nil {
+		past.Verdict, past.Reason = state.End.Verdict, state.End.Reason
+	}
+	if err := setAside(filepath.Join(Dir(j.StateDir, j.ID), report.JSONFile)); err != nil {
+		return report.Run{}, err
 	}
 	for _, st := range state.Steps {
 		if st.Status == plan.StatusPassed && st.Phase != plan.Rollback {
@@ -223,6 +237,36 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 		}
 	}
 	return j.walk(ctx, book, s, &builder, how, past)
+}
+
+// setAside keeps a report that is about to be written anew: what was seen before somebody took the run up is in it alone.
+func setAside(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(path, path+"."+info.ModTime().UTC().Format("20060102-150405"))
+}
+
+// owns says whether what the run has left is still what there is: until it is settled, the cluster is its own. Another cluster of that name, or one that was given to others since, must not
+// be put back to what the run has found.
+func (j Job) owns(ctx context.Context, state journal.State) error {
+	if len(state.Steps) == 0 {
+		return nil // it has done nothing
+	}
+	held, err := holder(ctx, cluster.ControlPlanes(j.Cluster)[0])
+	switch {
+	case err != nil:
+		return err
+	case held == nil:
+		return fmt.Errorf("run %s does not have cluster %s: nobody has; is it another cluster of that name, or has somebody removed %s?", j.ID, j.Cluster.Name(), cluster.LockFile)
+	case held.Run != j.ID:
+		return j.explained(&ClaimedError{Cluster: j.Cluster.Name(), Claim: *held})
+	}
+	return nil
 }
 
 // explained adds to a *ClaimedError what a person can do about the run that has the cluster.
@@ -259,8 +303,19 @@ func Abandoned(ctx context.Context, c cluster.Cluster, stateDir, id string) erro
 		}
 		files[name] = b
 	}
-	if _, err := journal.Parse(files[journal.FileName]); err != nil {
+	state, err := journal.Parse(files[journal.FileName])
+	if err == nil && state.Run.ID != id {
+		err = fmt.Errorf("it is of run %s", state.Run.ID)
+	}
+	if err != nil {
 		return fmt.Errorf("the copy of the journal on node %s: %w", n.Name(), err)
+	}
+	held, err := holder(ctx, n)
+	if err != nil {
+		return err
+	}
+	if self := journal.Self(); held != nil && held.Run == id && held.Host == self.Host && alive(held.PID) {
+		return fmt.Errorf("%w: %s, with another state directory", journal.ErrAtWork, held.Owner)
 	}
 	dir := Dir(stateDir, id)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/journal"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
@@ -64,7 +65,8 @@ func TestWhatCanBeTakenUp(t *testing.T) {
 		"passed":                          {Job{}, []journal.Entry{deployed, down, end(plan.VerdictPassed, "")}, ErrNothingToDo, ErrNothingToDo, "passed"},
 		"failed, and put back":            {Job{}, []journal.Entry{deployed, down, end(plan.VerdictFailed, plan.StatusPassed)}, ErrNothingToDo, ErrNothingToDo, "a-run"},
 		"failed, and not put back":        {Job{}, []journal.Entry{deployed, down, end(plan.VerdictFailed, plan.StatusFailed)}, goes, goes, ""},
-		"failed, and kept":                {Job{Keep: true}, []journal.Entry{deployed, down, end(plan.VerdictFailed, "")}, ErrNothingToDo, goes, "failed"},
+		"failed, and kept":                {Job{Keep: true}, []journal.Entry{deployed, down, end(plan.VerdictFailed, "")}, ErrCantResume, goes, "kept as it was"},
+		"killed after its verdict":        {Job{Literal: true}, []journal.Entry{deployed, down, {Kind: journal.Judged, Verdict: plan.VerdictFailed}}, goes, goes, ""},
 		"broken before the outage":        {Job{}, []journal.Entry{deployed, end(plan.VerdictBroken, "")}, ErrNothingToDo, ErrNothingToDo, "broken"},
 		"killed while it put back": {
 			Job{Literal: true}, []journal.Entry{deployed, down, {Kind: journal.StepBegins, Step: "rollback-stop-kubelet", Phase: plan.Rollback}}, goes, goes, "",
@@ -75,6 +77,11 @@ func TestWhatCanBeTakenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := left(t, c.job, c.entries...)
+			n := job.Cluster.(lab)[0]
+			if err := job.claim(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			n.ran = nil
 			path := filepath.Join(Dir(job.StateDir, job.ID), journal.FileName)
 			before, err := os.ReadFile(path)
 			if err != nil {
@@ -93,10 +100,36 @@ func TestWhatCanBeTakenUp(t *testing.T) {
 					t.Errorf("the journal has become\n%s, %v", after, err)
 				}
 			}
-			if ran := job.Cluster.(lab)[0].ran; len(ran) > 0 {
-				t.Errorf("on the node: %q", ran)
+			nothing := c.resume == ErrNothingToDo && c.rollback == ErrNothingToDo
+			for _, ran := range n.ran {
+				if !strings.HasPrefix(ran, "read ") && !(nothing && ran == "rm -f -- "+cluster.LockFile) {
+					t.Errorf("on the node: %q", ran)
+				}
+			}
+			if got := held(t, n); nothing != (got == nil) {
+				t.Errorf("the cluster is held by %+v", got)
 			}
 		})
+	}
+}
+
+// TestNotItsOwn: a cluster that nobody has, or another run, is not the one that the run has left.
+func TestNotItsOwn(t *testing.T) {
+	down := journal.Entry{Kind: journal.StepBegins, Step: "stop-kubelet", Phase: plan.Recover, Outage: true}
+	job := left(t, Job{}, down)
+	for _, takeUp := range []func(Job, context.Context) (report.Run, error){Job.Resume, Job.Rollback} {
+		if _, err := takeUp(job, t.Context()); err == nil || !strings.Contains(err.Error(), "nobody has; is it another cluster of that name") {
+			t.Error(err)
+		}
+	}
+	other := Job{ID: "other", Cluster: job.Cluster, StateDir: t.TempDir()}
+	if err := other.claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, takeUp := range []func(Job, context.Context) (report.Run, error){Job.Resume, Job.Rollback} {
+		if _, err := takeUp(job, t.Context()); !errors.Is(err, ErrClaimed) {
+			t.Error(err)
+		}
 	}
 }
 
@@ -205,6 +238,12 @@ func TestAbandoned(t *testing.T) {
 	}
 	if err := Abandoned(t.Context(), job.Cluster, elsewhere, job.ID); err == nil {
 		t.Error("a run that is there was fetched")
+	}
+	if err := job.claim(t.Context()); err != nil { // this process has it, and lives
+		t.Fatal(err)
+	}
+	if err := Abandoned(t.Context(), job.Cluster, t.TempDir(), job.ID); !errors.Is(err, journal.ErrAtWork) {
+		t.Error(err)
 	}
 	if err := os.WriteFile(n.path(dir+"/"+journal.FileName), []byte("{\n"), 0o600); err != nil {
 		t.Fatal(err)

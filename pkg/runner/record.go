@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,7 +37,12 @@ func (r *recorder) Record(ctx context.Context, e plan.Event) error {
 		}
 		ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, fmt.Errorf("it took longer than %s", flushTimeout))
 		defer cancel()
-		return r.mirror.flush(ctx)
+		err := r.mirror.flush(ctx)
+		if err != nil {
+			entry.Kind = journal.NotBegun
+			err = errors.Join(err, r.journal.Append(entry))
+		}
+		return err
 	case plan.StepFinished:
 		if e.Earlier || e.Status == plan.StatusSkipped {
 			return nil
@@ -51,6 +57,8 @@ func (r *recorder) Record(ctx context.Context, e plan.Event) error {
 			entry.Error = e.Err.Error()
 		}
 		return r.journal.Append(entry)
+	case plan.Judged:
+		return r.journal.Append(journal.Entry{At: e.At.UTC(), Kind: journal.Judged, Verdict: e.Verdict, Reason: e.Reason})
 	case plan.RunFinished:
 		return r.journal.Append(journal.Entry{At: e.At.UTC(), Kind: journal.Ended, Verdict: e.Verdict, Reason: e.Reason, Rollback: e.Rollback})
 	default:

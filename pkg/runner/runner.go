@@ -89,24 +89,27 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 	// A run that was killed may have left the control plane down. That it has the cluster is what a person should hear of, and not what doesn't answer for that reason; where that
 	// can't be told, the stage says why.
 	var s *stage.Stage
-	_, err := vacant(ctx, j.Cluster, j.ID)
+	_, err := j.vacant(ctx)
 	if !errors.Is(err, ErrClaimed) {
 		s, err = stage.Set(ctx, j.Cluster, j.Procedure, j.stageOptions(dir, &builder))
 	}
 	if err == nil {
 		err = j.suits(s)
 	}
-	if err == nil {
-		err = claim(ctx, j.Cluster, j.ID)
-	}
 	if err != nil {
-		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), j.explained(err))
+		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 		return run, keep(dir, run)
 	}
+	// The journal comes first: a lock that nobody can say anything of would be there for good.
 	book, err := journal.Create(dir, j.entry(began), began.UTC())
 	if err != nil {
-		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), errors.Join(err, release(ctx, j.Cluster, j.ID)))
+		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 		return run, keep(dir, run)
+	}
+	if err := j.claim(ctx); err != nil {
+		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
+		ended := journal.Entry{At: time.Now().UTC(), Kind: journal.Ended, Verdict: run.Verdict, Reason: run.Reason}
+		return run, errors.Join(book.Append(ended), book.Close(), keep(dir, run))
 	}
 	return j.walk(ctx, book, s, &builder, engine.Run, nil)
 }
@@ -144,22 +147,13 @@ func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, bu
 	if err != nil {
 		run = j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 	}
-	if run.Rollback != plan.StatusFailed && !j.Disposable {
+	if settled := !run.OutageBegan() || run.Verdict == plan.VerdictPassed || run.Rollback == plan.StatusPassed; settled && !j.Disposable {
 		problems = append(problems, j.release(ended))
 	}
 	if err := errors.Join(append(problems, book.Close())...); err != nil {
 		run.Warnings = append(run.Warnings, err.Error())
 	}
 	return run, keep(dir, run)
-}
-
-// releaseTimeout bounds giving the cluster back.
-const releaseTimeout = 15 * time.Second
-
-func (j Job) release(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
-	defer cancel()
-	return release(ctx, j.Cluster, j.ID)
 }
 
 // suits says whether the job can be carried out on the stage.

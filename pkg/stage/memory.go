@@ -124,6 +124,9 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 		s.Subject.Revisions = &proof.Revisions{}
 		s.Subject.Revisions.Note(time.Now(), m.Highest)
 	}
+	if err := s.discard(); err != nil {
+		return nil, err
+	}
 	members, err := recallMembers(c, m.Members)
 	if err != nil {
 		return nil, err
@@ -139,6 +142,22 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 	s.cast(members, p, m.Image, dirOnNodes(o.RunID))
 	s.Subject.Workload.Objects = m.Workload
 	return s, nil
+}
+
+// discard removes from the run's folder what was being made when the process was killed: parts of a snapshot and of data directories, which hold Secrets.
+func (s *Stage) discard() error {
+	for _, pattern := range []string{".snapshot.db.*", ".etcd*", "etcd-*", "old-*"} {
+		found, err := filepath.Glob(filepath.Join(s.opt.Dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range found {
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("removing what an earlier process has left: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 func recallMembers(c cluster.Cluster, remembered []rememberedMember) ([]controlplane.Member, error) {

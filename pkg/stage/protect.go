@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -251,6 +252,16 @@ func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
 func (s *Stage) restoreOld(ctx context.Context) (err error) {
 	// Without this directory a rollback puts the old one itself in place.
 	s.Subject.Old = &proof.Old{DataDir: s.Target.Members[0].Etcd.HostDataDir}
+	if s.recalled {
+		used, err := s.rolledBackBefore(ctx)
+		if err != nil {
+			return err
+		}
+		if used {
+			s.Subject.Old = &proof.Old{DataDir: s.Target.RollbackDir, Used: true}
+			return nil
+		}
+	}
 	db, _, err := s.furthest(ctx)
 	if err != nil {
 		return err
@@ -269,6 +280,30 @@ func (s *Stage) restoreOld(ctx context.Context) (err error) {
 		s.Subject.Old = &proof.Old{DataDir: s.Target.RollbackDir, Objects: held}
 	}
 	return err
+}
+
+// rolledBackBefore says whether an earlier rollback has put its directory in place on every control plane, so that etcd may have run on it, and been written to. What there is of it
+// otherwise is moved aside: it may be of one node alone, or older than what the old directories hold.
+func (s *Stage) rolledBackBefore(ctx context.Context) (bool, error) {
+	for _, m := range s.Target.Members {
+		now, err := controlplane.ReadEtcdConfig(ctx, m.Node)
+		if err == nil && now.HostDataDir == s.Target.RollbackDir {
+			continue
+		}
+		var exit *cluster.ExitError
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &exit) {
+			return false, err
+		}
+		return false, controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
+			err := cluster.Absent(ctx, m.Node, s.Target.RollbackDir)
+			if !errors.Is(err, cluster.ErrOccupied) {
+				return err
+			}
+			_, err = cluster.Run(ctx, m.Node, "mv", "-T", "--backup=numbered", "--", s.Target.RollbackDir, s.Target.RollbackDir+"-given-up")
+			return err
+		})
+	}
+	return true, nil
 }
 
 // furthest fetches the database of every member's old data directory and returns the path of the one with the highest revision, in a

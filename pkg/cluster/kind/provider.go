@@ -219,7 +219,7 @@ func checkKubeadm(ctx context.Context, c cluster.Cluster) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, n := range cluster.ControlPlanes(c) {
 		group.Go(func() error {
-			res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"find", adminConf, etcdManifest, "-maxdepth", "0"}})
+			res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"find", adminConf, etcdManifest, cluster.LockFile, "-maxdepth", "0"}})
 			var exit *cluster.ExitError
 			if err != nil && !errors.As(err, &exit) {
 				return err
@@ -228,7 +228,8 @@ func checkKubeadm(ctx context.Context, c cluster.Cluster) error {
 			if !slices.Contains(found, adminConf) {
 				return fmt.Errorf("%w: node %s has no %s", cluster.ErrNotKubeadm, n.Name(), adminConf)
 			}
-			if !slices.Contains(found, etcdManifest) {
+			// Where a run was broken off, the manifest may have been moved away; what it has left has to be got at.
+			if !slices.Contains(found, etcdManifest) && !slices.Contains(found, cluster.LockFile) {
 				return fmt.Errorf("%w: node %s has no %s, so etcd is not one of its static pods; hint: put it back, if a recovery "+
 					"that was broken off has moved it away", cluster.ErrNotKubeadm, n.Name(), etcdManifest)
 			}
