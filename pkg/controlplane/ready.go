@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,10 @@ const (
 	askLimit = 2 * time.Second
 	// logLimit bounds fetching the log lines for the error of a wait that failed.
 	logLimit = 10 * time.Second
-	logLines = 15
+	// logLines are told of the log's end, and logComplaints before it, out of the last logWhole.
+	logLines      = 15
+	logComplaints = 3
+	logWhole      = 600
 )
 
 // ReadyURL says where, as seen from the node itself, the component of a static-pod manifest tells whether it is ready:
@@ -156,9 +160,29 @@ func Log(ctx context.Context, n cluster.Node, component string, lines int) (stri
 func lastLog(ctx context.Context, n cluster.Node, component string) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logLimit)
 	defer cancel()
-	log, err := Log(ctx, n, component, logLines)
+	log, err := Log(ctx, n, component, logWhole)
 	if err != nil {
 		return err.Error()
 	}
-	return "its log ends with:\n" + log
+	return tellLog(log)
+}
+
+// complaint is a line in which a component says what it can't get on with.
+var complaint = regexp.MustCompile(`(?i)\b(error|fatal|panic|not defined|unknown flag|no space left|permission denied|refused)\b|^[EF][0-9]{4} `)
+
+// tellLog is the end of a log and, where something was complained of before that, the first of it: a component that is called wrongly prints all of its help after it.
+func tellLog(log string) string {
+	lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
+	end := max(0, len(lines)-logLines)
+	var first []string
+	for _, line := range lines[:end] {
+		if len(first) < logComplaints && complaint.MatchString(line) {
+			first = append(first, line)
+		}
+	}
+	told := "its log ends with:\n" + strings.Join(lines[end:], "\n")
+	if len(first) > 0 {
+		told = "its log complains first of:\n" + strings.Join(first, "\n") + "\n" + told
+	}
+	return told
 }
