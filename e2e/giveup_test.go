@@ -58,7 +58,8 @@ func dooms() []doom {
 			name: "the disk of the restored data directory is full", after: "restore-snapshot", stuck: "wait-etcd", why: "no space left on device",
 			ruin: func(dir string) [][]string {
 				return [][]string{
-					{"mv", dir, dir + "-whole"}, {"mkdir", "-m", "0700", dir}, {"mount", "-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs", dir}, {"cp", "-a", "--sparse=always", dir + "-whole/.", dir}, // so that its log has no room of its own
+					{"mv", dir, dir + "-whole"}, {"mkdir", "-m", "0700", dir}, {"mount", "-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs", dir},
+					{"cp", "-a", "--sparse=always", dir + "-whole/.", dir}, // so that its log has no room of its own
 					{"dd", "if=/dev/zero", "of=" + dir + "/filler", "bs=1M", "count=200", "status=none"},
 				}
 			},
