@@ -163,7 +163,7 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, comm
 			again := drill(command, doom.ID)
 			Eventually(ctx, again).Should(gexec.Exit(0))
 			Expect(string(again.Out.Contents())).To(ContainSubstring("there is nothing to do"))
-		}, SpecTimeout(10*time.Minute))
+		}, SpecTimeout(20*time.Minute))
 	}
 }
 
@@ -223,7 +223,7 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 				s := drillIn(elsewhere, "rollback", doom.ID, "--cluster", c.Name(), "-o", "json")
 				Eventually(ctx, s).Should(gexec.Exit(0))
 				undone(ctx, document(s).Runs[0])
-			}, SpecTimeout(10*time.Minute))
+			}, SpecTimeout(20*time.Minute))
 		})
 	}
 })

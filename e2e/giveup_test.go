@@ -106,6 +106,6 @@ var _ = Describe("a recovery that can't come to its end", Ordered, ContinueOnFai
 				Expect(check.Status).To(Equal(plan.StatusPassed), "%s: %s", check.Name, check.Detail)
 			}
 			Expect(r.Artifacts).NotTo(BeEmpty())
-		}, SpecTimeout(6*time.Minute))
+		}, SpecTimeout(15*time.Minute))
 	}
 })

@@ -67,6 +67,9 @@ func outdated(content []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
+// specLimit is long, since the first spec's time is also that in which the cluster is made.
+const specLimit = 10 * time.Minute
+
 var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label("refusals"), func() {
 	var (
 		c cluster.Cluster
@@ -105,13 +108,13 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 			Expect(n.WriteFile(ctx, file, 0o644, strings.NewReader(string(good)))).To(Succeed())
 		})
 		refused(ctx, alone, "the API server's certificate towards etcd ("+file+") expired at ", "kubeadm certs renew all")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specLimit))
 
 	It("is told that kubelet is stopped", func(ctx SpecContext) {
 		on(ctx, n, "systemctl", "stop", "kubelet")
 		DeferCleanup(func(ctx SpecContext) { on(ctx, n, "systemctl", "start", "kubelet") })
 		refused(ctx, alone, "LoadState=loaded, ActiveState=inactive", "systemctl enable --now kubelet")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specLimit))
 
 	It("is told that the disk is too full", func(ctx SpecContext) {
 		const dir = "/var/lib/drill"
@@ -124,7 +127,7 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 		on(ctx, n, "mount", "-t", "tmpfs", "-o", "size=8m", "drill-e2e", dir)
 		DeferCleanup(func(ctx SpecContext) { on(ctx, n, "umount", dir) })
 		refused(ctx, alone, "its disk is too full: seen: 8 MiB free on "+dir)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specLimit))
 
 	It("is told that another etcd runs", func(ctx SpecContext) {
 		// What counts is its name; this one can do no harm.
@@ -137,7 +140,7 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 			on(ctx, n, "rm", "-r", dir)
 		})
 		refused(ctx, alone, "an etcd runs there that is no static pod's", unit+".service")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specLimit))
 
 	It("is told that the API server stores elsewhere, and of all else that is wrong", func(ctx SpecContext) {
 		// Of the manifest only the copy that the drill reads is changed: kubelet would act upon the file.
@@ -148,7 +151,7 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 		on(ctx, n, "systemctl", "stop", "kubelet")
 		DeferCleanup(func(ctx SpecContext) { on(ctx, n, "systemctl", "start", "kubelet") })
 		refused(ctx, alone, "for 2 reasons", "its API server stores in another etcd: seen: --etcd-servers=https://192.0.2.7:2379", "LoadState=loaded, ActiveState=inactive")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specLimit))
 
 	It("is told that the node can't be reached", func(ctx SpecContext) {
 		engine := func(verb string) {
@@ -161,7 +164,7 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 			defer engine("unpause")
 			run()
 		}, "it can't be reached")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specLimit))
 
 	It("has begun soon after on a sound cluster", func(ctx SpecContext) {
 		before := fingerprint(ctx, n)
@@ -171,7 +174,7 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 		Expect(err).NotTo(HaveOccurred())
 		AddReportEntry("setting the stage", took.String(), ReportEntryVisibilityAlways)
 		Expect(fingerprint(ctx, n)).To(Equal(before), "the node is not as it was")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specLimit))
 })
 
 // instead is a cluster of another node.

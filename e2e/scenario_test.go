@@ -40,7 +40,7 @@ func follow(p play, on func() cluster.Cluster) {
 			e := l.step(ctx, s.Name)
 			Expect(e.Err).NotTo(HaveOccurred())
 			Expect(e.Status).To(Equal(plan.StatusPassed))
-		}, SpecTimeout(6*time.Minute))
+		}, SpecTimeout(15*time.Minute)) // the first of them includes the making of the cluster
 	}
 	for _, c := range outline.Checks {
 		It("check "+c.Name+" passes", func(ctx SpecContext) {
