@@ -215,6 +215,7 @@ type walk struct {
 	ran      int         // checks of phase Prove that passed or failed
 	untrue   []string    // the checks that failed
 	undone   plan.Status // of the rollback; empty when there was none
+	regained int         // checks of the rollback that passed
 	unproven []string    // the checks of the rollback that failed
 }
 
@@ -643,6 +644,9 @@ func (w *walk) count(l *look) {
 	}
 	switch {
 	case l.finding.Status != plan.StatusFailed:
+		if l.check.Phase == plan.Rollback && l.finding.Status == plan.StatusPassed {
+			w.regained++
+		}
 	case l.check.Phase == plan.Rollback:
 		if !slices.Contains(w.unproven, l.check.Name) {
 			w.unproven = append(w.unproven, l.check.Name)
@@ -775,6 +779,9 @@ func (w *walk) rollback(ctx context.Context) bool {
 // proveUndone looks whether the old state is back. That the steps were carried out is not enough, here as little as after a recovery.
 func (w *walk) proveUndone(ctx context.Context) bool {
 	w.evaluate(ctx, w.plan.RollbackChecks, plan.Rollback, "")
+	if len(w.unproven) == 0 && w.regained == 0 && len(w.plan.RollbackChecks) > 0 {
+		w.unproven = []string{"no check could be evaluated"}
+	}
 	if len(w.unproven) > 0 {
 		w.undone = plan.StatusFailed
 		w.warn("the old state was put back, and is not proven to be: %s", strings.Join(w.unproven, ", "))

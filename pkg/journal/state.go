@@ -26,8 +26,6 @@ type State struct {
 	Judged plan.Verdict
 	// End is what the run came to; nil as long as it has not.
 	End *End
-	// Last is when the last entry was written.
-	Last time.Time
 }
 
 // Step is what came of a step.
@@ -46,12 +44,6 @@ type End struct {
 	Verdict  plan.Verdict
 	Reason   string
 	Rollback plan.Status
-}
-
-// Done says whether the step of that name was carried out, and well.
-func (s State) Done(name string) bool {
-	i := s.find(name)
-	return i >= 0 && s.Steps[i].Status == plan.StatusPassed
 }
 
 func (s State) find(name string) int {
@@ -91,7 +83,6 @@ func Parse(content []byte) (State, error) {
 
 // take takes the next entry in.
 func (s *State) take(e Entry) {
-	s.Last = e.At
 	if e.Owner != nil {
 		s.Owner = *e.Owner
 	}

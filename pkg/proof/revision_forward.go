@@ -79,12 +79,22 @@ func revisionForward(ctx context.Context, s *Subject) (plan.Finding, error) {
 			Seen:     fmt.Sprint(fell.to),
 		}}).ForGood(), nil
 	}
-	var wrong []plan.Difference
-	var right []string
+	wrong, right, err := behind(ctx, s)
+	if err != nil {
+		return plan.Finding{}, err
+	}
+	if len(wrong) > 0 {
+		return plan.Differs(fmt.Sprintf("%d of %d members are behind", len(wrong), len(s.Members)), remedy, wrong, right...), nil
+	}
+	return plan.Passed(fmt.Sprintf("no revision below one seen before, from %d before the outage to %d", s.Before.Revision, s.Revisions.Highest()), right...), nil
+}
+
+// behind holds each member's revision now against the one before the outage.
+func behind(ctx context.Context, s *Subject) (wrong []plan.Difference, right []string, err error) {
 	for i, m := range s.Members {
 		status, err := etcd.StatusOf(ctx, s.Endpoints[i])
 		if err != nil {
-			return plan.Finding{}, fmt.Errorf("etcd on %s: %w", m.Name, err)
+			return nil, nil, fmt.Errorf("etcd on %s: %w", m.Name, err)
 		}
 		if status.Revision < s.Before.Revision {
 			wrong = append(wrong, plan.Difference{
@@ -96,8 +106,5 @@ func revisionForward(ctx context.Context, s *Subject) (plan.Finding, error) {
 			right = append(right, fmt.Sprintf("etcd on %s is at revision %d, after %d before the outage", m.Name, status.Revision, s.Before.Revision))
 		}
 	}
-	if len(wrong) > 0 {
-		return plan.Differs(fmt.Sprintf("%d of %d members are behind", len(wrong), len(s.Members)), remedy, wrong, right...), nil
-	}
-	return plan.Passed(fmt.Sprintf("no revision below one seen before, from %d before the outage to %d", s.Before.Revision, s.Revisions.Highest()), right...), nil
+	return wrong, right, nil
 }

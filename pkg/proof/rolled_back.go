@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
@@ -54,20 +53,12 @@ func revisionRegained(s *Subject) plan.Check {
 		Name:    "revision-forward",
 		Summary: "no member's revision is below what it was just before the outage",
 		Look: func(ctx context.Context) (plan.Finding, error) {
-			var wrong []plan.Difference
-			var right []string
-			for i, m := range s.Members {
-				status, err := etcd.StatusOf(ctx, s.Endpoints[i])
-				if err != nil {
-					return plan.Finding{}, fmt.Errorf("etcd on %s: %w", m.Name, err)
-				}
-				if status.Revision < s.Before.Revision {
-					wrong = append(wrong, plan.Difference{
-						Subject: "revision of etcd on " + m.Name, Expected: fmt.Sprintf("at least %d, as before the outage", s.Before.Revision), Seen: fmt.Sprint(status.Revision),
-					})
-				} else {
-					right = append(right, fmt.Sprintf("etcd on %s is at revision %d, after %d before the outage", m.Name, status.Revision, s.Before.Revision))
-				}
+			if s.Before.Revision == 0 || len(s.Members) == 0 {
+				return plan.Failed("it is not known what etcd's revision was before the outage", "the step that notes it was not carried out").ForGood(), nil
+			}
+			wrong, right, err := behind(ctx, s)
+			if err != nil {
+				return plan.Finding{}, err
 			}
 			if len(wrong) > 0 {
 				return plan.Differs(fmt.Sprintf("%d of %d members are behind", len(wrong), len(s.Members)), "see which data directory etcd runs on", wrong, right...), nil

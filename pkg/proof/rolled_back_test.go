@@ -73,6 +73,10 @@ func TestRevisionRegained(t *testing.T) {
 	if f, err := look(t.Context()); err != nil || f.Status != plan.StatusPassed {
 		t.Errorf("%+v, %v; want a pass", f, err)
 	}
+	s.Before.Revision = 0
+	if f, err := look(t.Context()); err != nil || f.Status != plan.StatusFailed {
+		t.Errorf("%+v, %v; want a failure: whatever it is, it is not below nothing", f, err)
+	}
 	s.Before.Revision = now + 1
 	f, err := look(t.Context())
 	differs(t, f, err, "revision of etcd on node-a", "at least", "2")

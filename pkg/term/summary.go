@@ -271,7 +271,8 @@ func verdictLine(r report.Run) string {
 	switch r.Rollback {
 	case plan.StatusPassed:
 		text += "; the state from before the outage was put back"
-		if n := len(r.RollbackChecks); n > 0 {
+		shown := slices.DeleteFunc(slices.Clone(r.RollbackChecks), func(c report.Check) bool { return c.Status != plan.StatusPassed })
+		if n := len(shown); n > 0 {
 			text += ", as shown by " + count(n, "check")
 		}
 	case plan.StatusFailed:
