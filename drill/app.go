@@ -75,10 +75,18 @@ func stateDir(getenv func(string) string) string {
 	return filepath.Join(home, ".local", "state", "drill")
 }
 
+// needsState says whether it is known where runs are kept.
+func (a *App) needsState() error {
+	if a.StateDir == "" {
+		return usagef("it is not known where to keep state: set XDG_STATE_HOME to a folder of your own")
+	}
+	return nil
+}
+
 // provider reaches the container engine.
 func (a *App) provider(ctx context.Context, progress func(string)) (*kind.Provider, error) {
-	if a.StateDir == "" {
-		return nil, usagef("it is not known where to keep state: set XDG_STATE_HOME to a folder of your own")
+	if err := a.needsState(); err != nil {
+		return nil, err
 	}
 	return kind.New(ctx, kind.Options{StateDir: a.StateDir, Progress: progress})
 }

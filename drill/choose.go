@@ -73,7 +73,7 @@ func completeRuns(a *App) cobra.CompletionFunc {
 		}
 		var out []cobra.Completion
 		for _, r := range runs {
-			out = append(out, cobra.CompletionWithDesc(r.Run.ID, pastRunOf(r).State))
+			out = append(out, cobra.CompletionWithDesc(r.Run.ID, listedRunOf(r).State))
 		}
 		return out, cobra.ShellCompDirectiveNoFileComp
 	}
