@@ -44,6 +44,8 @@ type node struct {
 	name    string
 	role    cluster.Role
 	address string
+	// shells are for commands that read nothing and whose output is small enough to be held.
+	shells sessions
 }
 
 func (n *node) Name() string       { return n.name }
@@ -57,15 +59,36 @@ func (n *node) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error
 	if err := ctx.Err(); err != nil {
 		return cluster.Result{}, n.failed(cmd, err)
 	}
-	args := []string{"exec", "--privileged"} // as kind itself does: some commands mount
-	if cmd.Stdin != nil {
-		args = append(args, "-i")
-	}
 	for _, env := range cmd.Env {
 		if !strings.Contains(env, "=") {
 			// The engine's command line would take it for the name of a variable of this process to pass on.
 			return cluster.Result{}, fmt.Errorf("on node %s: %s: %q is not NAME=value", n.name, cmd, env)
 		}
+	}
+	if !n.shells.fits(cmd) {
+		return n.start(ctx, cmd)
+	}
+	a, err := n.shells.run(ctx, cmd, n.openSession)
+	switch {
+	case err == nil:
+		return n.result(cmd, a)
+	case !errors.Is(err, errNoSession):
+		return cluster.Result{}, n.failed(cmd, err)
+	}
+	res, err := n.start(ctx, cmd)
+	if exit := (*cluster.ExitError)(nil); err == nil || errors.As(err, &exit) {
+		n.shells.refuse()
+	}
+	return res, err
+}
+
+// start runs a command by way of the engine.
+func (n *node) start(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error) {
+	args := []string{"exec", "--privileged"} // as kind itself does: some commands mount
+	if cmd.Stdin != nil {
+		args = append(args, "-i")
+	}
+	for _, env := range cmd.Env {
 		args = append(args, "-e", env)
 	}
 	args = append(append(args, n.id), cmd.Argv...)
@@ -91,23 +114,33 @@ func (n *node) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error
 	if streamErr := streams.finish(ctx); streamErr != nil {
 		return cluster.Result{}, n.failed(cmd, streamErr)
 	}
-	res := cluster.Result{Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}
+	a := answer{stdout: stdout.Bytes(), stderr: stderr.Bytes()}
 	if err == nil {
-		return res, nil
+		return n.result(cmd, a)
 	}
 	if ctx.Err() != nil {
-		return res, n.failed(cmd, ctx.Err())
+		return cluster.Result{Stdout: a.stdout, Stderr: a.stderr}, n.failed(cmd, ctx.Err())
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() < 0 {
-		return res, n.failed(cmd, fmt.Errorf("%s: %w: %s", n.engine.Name, err, tail(stderr.String(), 5)))
+		return cluster.Result{Stdout: a.stdout, Stderr: a.stderr}, n.failed(cmd, fmt.Errorf("%s: %w: %s", n.engine.Name, err, tail(stderr.String(), 5)))
 	}
 	if why := n.notTheCommand(ctx, exit.ExitCode(), stderr.String()); why != nil {
-		return res, n.failed(cmd, why)
+		return cluster.Result{Stdout: a.stdout, Stderr: a.stderr}, n.failed(cmd, why)
+	}
+	a.code = exit.ExitCode()
+	return n.result(cmd, a)
+}
+
+// result is what Exec returns for a command that ran.
+func (n *node) result(cmd cluster.Cmd, a answer) (cluster.Result, error) {
+	res := cluster.Result{Stdout: a.stdout, Stderr: a.stderr}
+	if a.code == 0 {
+		return res, nil
 	}
 	return res, &cluster.ExitError{
-		Node: n.name, Cmd: cmd, Code: exit.ExitCode(),
-		Output: lastBytes(strings.TrimSpace(stdout.String()+"\n"+stderr.String()), outputTail),
+		Node: n.name, Cmd: cmd, Code: a.code,
+		Output: lastBytes(strings.TrimSpace(string(a.stdout)+"\n"+string(a.stderr)), outputTail),
 	}
 }
 

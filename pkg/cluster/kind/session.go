@@ -1,0 +1,230 @@
+package kind
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/cluster"
+)
+
+// serve is what a session runs on a node: it carries out one command after the other. Each comes as the number of its arguments and the arguments, all ended by a zero byte,
+// which is the one byte that no argument can hold. The shell says that it has heard it, and starts it at another zero byte: so a command whose session turns out to have ended was surely not
+// run, and may be given to another one. The answer is a line with the command's status and the sizes in bytes of what it printed on its two outputs, followed by both.
+//
+// env starts the command, so that it is a program and never one of the shell's own words. What is printed goes through files in memory, new ones for each command: something
+// that a command leaves running must not write into the answer to a later one. The handler for PIPE has no effect but that the shell lives on for long enough to remove its folder, and that,
+// unlike with an ignored signal, its commands don't ignore it too.
+const serve = `dir=$(mktemp -d "${XDG_RUNTIME_DIR:-/run}/drill-session.XXXXXX") || exit
+trap : PIPE
+trap 'rm -rf -- "$dir"' EXIT
+echo ready
+while IFS= read -r -d '' left; do
+  argv=()
+  for ((; left > 0; left--)); do
+    IFS= read -r -d '' arg || exit
+    argv+=("$arg")
+  done
+  echo heard
+  IFS= read -r -d '' go || exit
+  env -- "${argv[@]}" </dev/null >"$dir/out" 2>"$dir/err"
+  code=$?
+  sizes=($(stat -c %s -- "$dir/out" "$dir/err"))
+  echo "$code ${sizes[*]}"
+  head -c "${sizes[0]}" -- "$dir/out"
+  head -c "${sizes[1]}" -- "$dir/err"
+  rm -f -- "$dir/out" "$dir/err"
+done
+`
+
+// idleLimit is for how long a session is kept for the next command.
+const idleLimit = 30 * time.Second
+
+// errNoSession says that a command was not run, because no session could be had.
+var errNoSession = errors.New("no session")
+
+// sessions are those of one node, each for one command at a time. Starting a command by way of the engine costs several times what most commands take, and it costs the machine's
+// processors, which is where a control plane that is just starting wants to be.
+type sessions struct {
+	mu   sync.Mutex
+	idle []*session
+	// refused is set when the node has shown that it can run commands and no session.
+	refused bool
+}
+
+// session is a shell on a node that runs commands as they are sent.
+type session struct {
+	in, out *os.File // what the shell reads from, and what it prints to
+	answers *bufio.Reader
+	kill    context.CancelFunc
+	expires *time.Timer
+}
+
+// answer is what a command did.
+type answer struct {
+	code           int
+	stdout, stderr []byte
+}
+
+// fits says whether a session can run the command: it has no streams, and env takes what holds an equals sign for a variable.
+func (s *sessions) fits(cmd cluster.Cmd) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.refused && cmd.Stdin == nil && cmd.Stdout == nil && !strings.Contains(cmd.Argv[0], "=") &&
+		!slices.ContainsFunc(slices.Concat(cmd.Env, cmd.Argv), func(arg string) bool { return strings.ContainsRune(arg, 0) })
+}
+
+// refuse says that the node has no sessions.
+func (s *sessions) refuse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = true
+}
+
+// run runs a command in an idle session or else in a new one, which begin starts. errNoSession says that the command was not run; any other error that it may have been.
+func (s *sessions) run(ctx context.Context, cmd cluster.Cmd, begin func(context.Context) (*session, error)) (answer, error) {
+	for {
+		one := s.take()
+		if one == nil {
+			var err error
+			if one, err = begin(ctx); err != nil {
+				return answer{}, err
+			}
+		}
+		a, err := one.run(ctx, cmd)
+		if err == nil {
+			s.keep(one)
+			return a, nil
+		}
+		one.end()
+		if ctx.Err() != nil {
+			return answer{}, ctx.Err()
+		}
+		if !errors.Is(err, errNoSession) {
+			return answer{}, err
+		}
+		// It ended while it was idle, as when its node was started anew.
+	}
+}
+
+// take returns an idle session, the one used last first; nil when there is none.
+func (s *sessions) take() *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.idle) > 0 {
+		last := len(s.idle) - 1
+		one := s.idle[last]
+		s.idle = s.idle[:last]
+		if one.expires.Stop() {
+			return one
+		}
+	}
+	return nil
+}
+
+// keep lets a session wait for another command.
+func (s *sessions) keep(one *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one.expires = time.AfterFunc(idleLimit, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.idle = slices.DeleteFunc(s.idle, func(o *session) bool { return o == one })
+		one.end()
+	})
+	s.idle = append(s.idle, one)
+}
+
+// openSession starts a session on the node. It outlives ctx, which bounds only how long it may take to be there.
+func (n *node) openSession(ctx context.Context) (*session, error) {
+	shellIn, in, errIn := os.Pipe()
+	out, shellOut, errOut := os.Pipe()
+	own, kill := context.WithCancel(context.WithoutCancel(ctx))
+	s := &session{in: in, out: out, answers: bufio.NewReader(out), kill: kill}
+	if err := errors.Join(errIn, errOut); err != nil {
+		return nil, err
+	}
+	process := n.engine.command(own, "exec", "--privileged", "-i", n.id, "bash", "-c", serve)
+	process.Stdin, process.Stdout = shellIn, shellOut
+	err := process.Start()
+	_, _ = shellIn.Close(), shellOut.Close()
+	if err != nil {
+		s.end()
+		return nil, errNoSession
+	}
+	go func() { _ = process.Wait() }()
+	defer s.until(ctx)()
+	if line, err := s.answers.ReadString('\n'); err != nil || line != "ready\n" {
+		s.end()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, errNoSession
+	}
+	return s, nil
+}
+
+// until cuts off what the session reads and writes when ctx ends, until the function is called that it returns.
+func (s *session) until(ctx context.Context) func() {
+	cut := context.AfterFunc(ctx, func() {
+		_, _ = s.in.SetWriteDeadline(time.Now()), s.out.SetReadDeadline(time.Now())
+	})
+	return func() { cut() }
+}
+
+// end lets go of the session. The shell ends when there is nothing more to read, even if the engine's command line is killed before it can say so.
+func (s *session) end() {
+	_, _ = s.in.Close(), s.out.Close()
+	s.kill()
+}
+
+// run runs a command. errNoSession says that it was not begun.
+func (s *session) run(ctx context.Context, cmd cluster.Cmd) (answer, error) {
+	defer s.until(ctx)()
+	args := slices.Concat(cmd.Env, cmd.Argv)
+	var request bytes.Buffer
+	fmt.Fprintf(&request, "%d\x00", len(args))
+	for _, arg := range args {
+		request.WriteString(arg + "\x00")
+	}
+	if _, err := s.in.Write(request.Bytes()); err != nil {
+		return answer{}, errNoSession
+	}
+	if line, err := s.answers.ReadString('\n'); err != nil || line != "heard\n" {
+		return answer{}, errNoSession
+	}
+	a, err := s.start()
+	if err != nil {
+		return answer{}, fmt.Errorf("the shell there that was to run it ended (%w), so whether it ran to its end is not known", err)
+	}
+	return a, nil
+}
+
+// start has the command started that the shell has heard, and returns what it did.
+func (s *session) start() (a answer, err error) {
+	if _, err := s.in.Write([]byte{0}); err != nil {
+		return a, err
+	}
+	line, err := s.answers.ReadString('\n')
+	if err != nil {
+		return a, err
+	}
+	var sizes [2]int64
+	if _, err := fmt.Sscanf(line, "%d %d %d\n", &a.code, &sizes[0], &sizes[1]); err != nil {
+		return a, fmt.Errorf("it printed %q: %w", line, err)
+	}
+	a.stdout, a.stderr = make([]byte, sizes[0]), make([]byte, sizes[1])
+	if _, err := io.ReadFull(s.answers, a.stdout); err != nil {
+		return a, err
+	}
+	_, err = io.ReadFull(s.answers, a.stderr)
+	return a, err
+}
