@@ -200,17 +200,56 @@ func (w Row) Reads() Span { return w.span(func(o plan.Outage) *float64 { return 
 // Service is how long the workload did not answer over its Service.
 func (w Row) Service() Span { return w.span(func(o plan.Outage) *float64 { return o.ServiceSeconds }) }
 
+// OverFloor is how many times as long as the floor reads were away, in the runs that measured both: what a procedure adds to what etcd and the API server need to start.
+func (w Row) OverFloor() Span {
+	var times []float64
+	for _, r := range w.Runs {
+		times = append(times, ratio(r.Outage.ReadSeconds, r.Outage.FloorSeconds)...)
+	}
+	return SpanOf(times)
+}
+
+// Against is how many times as long as in the other row reads were away. Runs of the same round are held against each other: they were taken side by side, and what else the machine did meanwhile
+// slowed both down.
+func (w Row) Against(other Row) Span {
+	var times []float64
+	for i := range min(len(w.Runs), len(other.Runs)) {
+		times = append(times, ratio(w.Runs[i].Outage.ReadSeconds, other.Runs[i].Outage.ReadSeconds)...)
+	}
+	return SpanOf(times)
+}
+
+// ratio is how many times b goes into a, where both are known.
+func ratio(a, b *float64) []float64 {
+	if a == nil || b == nil || *b <= 0 {
+		return nil
+	}
+	return []float64{*a / *b}
+}
+
 // Span is what several runs measured of the same.
 type Span struct {
-	// Median, Least and Most, in seconds, are those of the runs in which it came back; 0 where it did in none. The median of an even number is the mean of
+	// Median, Least and Most are those of the runs in which it came back, in seconds or as a ratio; 0 where it did in none. The median of an even number is the mean of
 	// the two in the middle.
 	Median, Least, Most float64
 	// Back and Never are in how many runs it came back and in how many it did not. Runs without an outage, and proven ones in which it was not measured, are in neither.
 	Back, Never int
 }
 
+// SpanOf is the span of what was measured.
+func SpanOf(measured []float64) Span {
+	s := Span{Back: len(measured)}
+	if s.Back == 0 {
+		return s
+	}
+	sorted := slices.Sorted(slices.Values(measured))
+	s.Least, s.Most = sorted[0], sorted[s.Back-1]
+	s.Median = (sorted[(s.Back-1)/2] + sorted[s.Back/2]) / 2
+	return s
+}
+
 func (w Row) span(of func(plan.Outage) *float64) Span {
-	var s Span
+	never := 0
 	var back []float64
 	for _, r := range w.Runs {
 		v := of(r.Outage)
@@ -218,21 +257,22 @@ func (w Row) span(of func(plan.Outage) *float64) Span {
 		case v != nil:
 			back = append(back, *v)
 		case r.OutageBegan() && r.Verdict == plan.VerdictFailed && r.Resumed == 0:
-			s.Never++
+			never++
 		}
 	}
-	if s.Back = len(back); s.Back == 0 {
-		return s
-	}
-	slices.Sort(back)
-	s.Least, s.Most = back[0], back[s.Back-1]
-	s.Median = (back[(s.Back-1)/2] + back[s.Back/2]) / 2
+	s := SpanOf(back)
+	s.Never = never
 	return s
 }
 
 // String is the span in seconds.
 func (s Span) String() string {
 	return s.Text(func(seconds float64) string { return fmt.Sprintf("%.1f", seconds) }, " s")
+}
+
+// Times is the span of a ratio.
+func (s Span) Times() string {
+	return s.Text(func(times float64) string { return fmt.Sprintf("%.1f", times) }, "×")
 }
 
 // Text writes the span with the numbers as format has them, and the unit behind each or the last of several.
@@ -283,6 +323,7 @@ func (c Comparison) Notes() []string {
 	if several {
 		text += " Medians, with the least and the most in brackets."
 	}
+	text += " Over floor: how many times as long as the longer one of etcd's and the API server's own start. Against first: how many times as long as in the first row, round by round."
 	notes = append(notes, text)
 	if len(settle) > 0 {
 		notes = append(notes, "All checks together had "+strings.Join(settle, " or ")+" after the recovery to become true; what would have become true later counts as failed.")
@@ -306,22 +347,24 @@ func (c Cluster) describe() string {
 
 // Headings are those of the table's columns.
 func (Comparison) Headings() []string {
-	return []string{"procedure", "bump", "begins anew besides etcd", "verdict", "reads", "service", "failed"}
+	return []string{"procedure", "bump", "begins anew besides etcd", "verdict", "reads", "over floor", "against first", "service", "failed"}
 }
 
 // Nothing is what stands in a cell where there is nothing to tell.
 const Nothing = "–"
 
-// Cells are the row's, in the order of Headings.
-func (w Row) Cells() []string {
+// Cells are those of a row of the comparison, in the order of Headings.
+func (c Comparison) Cells(w Row) []string {
 	failed := Nothing
 	if f := append(w.Failures(), w.Ended()...); len(f) > 0 {
 		failed = strings.Join(f, ", ")
 	}
-	return []string{w.Procedure, w.Bumped(), w.Renewed(), w.Verdict(), w.Reads().String(), w.Service().String(), failed}
+	return []string{
+		w.Procedure, w.Bumped(), w.Renewed(), w.Verdict(), w.Reads().String(), w.OverFloor().Times(), w.Against(c.Rows[0]).Times(), w.Service().String(), failed,
+	}
 }
 
-// WriteComparison writes the runs of a document side by side, as a table in Markdown with notes below.
+// WriteComparison writes the runs of a document side by side, as a table in Markdown with notes and a chart below.
 func WriteComparison(w io.Writer, doc Document) error {
 	c := Compare(doc)
 	var b strings.Builder
@@ -335,10 +378,14 @@ func WriteComparison(w io.Writer, doc Document) error {
 	line(c.Headings())
 	b.WriteString(strings.Repeat("|---", len(c.Headings())) + "|\n")
 	for _, row := range c.Rows {
-		line(row.Cells())
+		line(c.Cells(row))
 	}
 	for _, note := range c.Notes() {
 		b.WriteString("\n" + note + "\n")
+	}
+	if chart := c.Chart(); len(chart) > 0 {
+		b.WriteString("\nWhere the time went: the steps from the one on that took the control plane away, and how long reads and the service were away. Medians; each chart has a scale of its own.\n\n```\n" +
+			strings.Join(chart, "\n") + "\n```\n")
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write comparison: %w", err)

@@ -22,8 +22,13 @@ func compared(procedure string, bump uint64, kept []string, verdict plan.Verdict
 			Renewed: slices.DeleteFunc(all, func(c string) bool { return slices.Contains(kept, c) }),
 		},
 		Cluster: report.Cluster{Name: "drill-x7k2", Nodes: 1, Kubernetes: "v1.37.2", Etcd: "3.7.0"},
-		Steps:   []report.Step{{Name: "stop-kubelet", Phase: plan.Recover, Outage: true, Status: plan.StatusPassed}},
-		Outage:  plan.Outage{ReadSeconds: reads, ServiceSeconds: service},
+		Steps: []report.Step{
+			{Name: "note-last", Phase: plan.Recover, Status: plan.StatusPassed, Seconds: 0.3},
+			{Name: "stop-kubelet", Phase: plan.Recover, Outage: true, Status: plan.StatusPassed, Seconds: 0.2},
+			{Name: "wait-kube-apiserver", Phase: plan.Recover, Status: plan.StatusPassed, Seconds: 4.4},
+			{Name: "rollback-swap", Phase: plan.Rollback, Status: plan.StatusPassed, Seconds: 9},
+		},
+		Outage: plan.Outage{ReadSeconds: reads, ServiceSeconds: service, FloorSeconds: ptr(2.5)},
 	}
 	for _, name := range []string{"reads-agree", "status-backed", "control-plane-renewed"} {
 		status := plan.StatusPassed
@@ -110,6 +115,28 @@ func TestRenewalIsHarmUnlessAskedFor(t *testing.T) {
 		if harm := report.Compare(report.NewDocument(r)).Rows[0].Harm(); (len(harm) > 0) != c.harm {
 			t.Errorf("%s: %q", name, harm)
 		}
+	}
+}
+
+// TestAgainst: the runs of one round are held against each other, and what was not measured is left out.
+func TestAgainst(t *testing.T) {
+	row := func(reads ...*float64) report.Row {
+		var w report.Row
+		for _, v := range reads {
+			w.Runs = append(w.Runs, compared("p", 0, nil, plan.VerdictPassed, v, nil))
+		}
+		return w
+	}
+	first := row(ptr(4.0), ptr(8.0), nil, ptr(0.0))
+	slow := row(ptr(40.0), ptr(40.0), ptr(40.0), ptr(40.0), ptr(40.0))
+	if got := slow.Against(first); got != (report.Span{Median: 7.5, Least: 5, Most: 10, Back: 2}) {
+		t.Errorf("%+v", got)
+	}
+	if got := first.OverFloor().Times(); got != "1.6× (0.0–3.2)" {
+		t.Errorf("%q", got)
+	}
+	if got := row(nil).Against(first).Times(); got != report.Nothing {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -205,7 +232,7 @@ func TestEndedByItself(t *testing.T) {
 		"–": {other, other},
 	} {
 		c := report.Compare(report.NewDocument(runs...))
-		cells := c.Rows[0].Cells()
+		cells := c.Cells(c.Rows[0])
 		if got := cells[len(cells)-1]; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

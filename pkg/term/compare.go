@@ -26,7 +26,7 @@ func (s style) comparison(c report.Comparison) []string {
 		table[0][i] = strings.ToUpper(h)
 	}
 	for _, row := range c.Rows {
-		cells := row.Cells()
+		cells := c.Cells(row)
 		for i := range cells {
 			cells[i] = oneLine(cells[i])
 		}
