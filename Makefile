@@ -9,6 +9,8 @@ KUBERNETES ?= v1.37.2
 ARGS       ?=
 # Where test reports go.
 REPORTS    ?= $(CURDIR)/reports
+# How many runs of each `make bench` measures.
+RUNS       ?= 10
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
 LABELS     ?= !soak && (!crash || sample)
 
@@ -62,6 +64,10 @@ sabotage: engine ## Run the sabotaged drills alone: each fault must be caught by
 crash: engine build ## Kill drill before and after every step, on one and on three control planes; takes hours
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) crash
+
+.PHONY: bench
+bench: engine build ## Measure how long drills take the control plane away, as ratios, against the goals; takes two hours, or RUNS=3
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" go run ./hack/bench -runs $(RUNS) -dir '$(REPORTS)/bench'
 
 .PHONY: mutants
 mutants: engine ## Take out one check after the other, and see that unit tests and sabotage notice; takes half an hour

@@ -231,8 +231,8 @@ func (s *Stage) workBack(running map[string]controlplane.Container, began time.T
 	return seconds(max(0, last.Sub(began)))
 }
 
-// floor is the larger of etcd's and the API server's own start on the first control plane: of etcd from container started to healthy, of the
-// API server from the later of container started and etcd healthy, to ready. The node's clock is taken to be this machine's.
+// floor is the larger of etcd's and the API server's own start on the first control plane, each from its container's start until it says that it is ready. Where the API server's container is there before
+// etcd answers, what it waits for etcd is a part of its start. The node's clock is taken to be this machine's.
 func (s *Stage) floor(ctx context.Context, began time.Time) (*float64, error) {
 	found, err := controlplane.Containers(ctx, s.Target.Members[0].Node, false)
 	if err != nil {
@@ -254,15 +254,8 @@ func floorOf(started map[string]time.Time, etcd, server probe.Series) *float64 {
 	if etcdStart.IsZero() || serverStart.IsZero() {
 		return nil
 	}
-	etcdReady := etcd.FirstGood(etcdStart)
-	if etcdReady.IsZero() {
-		return nil
-	}
-	if etcdReady.After(serverStart) {
-		serverStart = etcdReady
-	}
-	serverReady := server.FirstGood(serverStart)
-	if serverReady.IsZero() {
+	etcdReady, serverReady := etcd.FirstGood(etcdStart), server.FirstGood(serverStart)
+	if etcdReady.IsZero() || serverReady.IsZero() {
 		return nil
 	}
 	return seconds(max(etcdReady.Sub(etcdStart), serverReady.Sub(serverStart)))

@@ -12,6 +12,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/probe"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/proof"
 )
@@ -56,6 +57,36 @@ func TestReadingNeedsBoth(t *testing.T) {
 }
 
 // TestBump: by how much the revision is raised is the procedure's choice, unless somebody says otherwise, 0 included; a rollback always goes above.
+// TestFloor: the longer of two starts, each from its own container's start to its first answer.
+func TestFloor(t *testing.T) {
+	zero := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
+	at := func(seconds float64) time.Time { return zero.Add(time.Duration(seconds * float64(time.Second))) }
+	answers := func(seconds ...float64) probe.Series {
+		s := probe.Series{{Began: at(-1)}} // what ran before
+		for _, v := range seconds {
+			s = append(s, probe.Sample{Began: at(v - 0.1), Took: 100 * time.Millisecond})
+		}
+		return append(s, probe.Sample{Began: at(30), Err: errors.New("refused")})
+	}
+	started := func(etcd, server float64) map[string]time.Time {
+		return map[string]time.Time{"etcd": at(etcd), "kube-apiserver": at(server)}
+	}
+	for name, test := range map[string]struct {
+		started      map[string]time.Time
+		etcd, server probe.Series
+		want         *float64
+	}{
+		"the API server's":           {started(1, 1.5), answers(2), answers(4.5), seconds(3 * time.Second)},
+		"etcd's":                     {started(1, 7.5), answers(8), answers(9), seconds(7 * time.Second)},
+		"etcd lived on":              {map[string]time.Time{"kube-apiserver": at(1)}, answers(2), answers(4), nil},
+		"the API server is not back": {started(1, 1.5), answers(2), answers(), nil},
+	} {
+		if got := floorOf(test.started, test.etcd, test.server); (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
+	}
+}
+
 func TestBump(t *testing.T) {
 	zero, five, usual := uint64(0), uint64(5_000_000_000), DefaultBump
 	for _, c := range []struct {

@@ -1,0 +1,200 @@
+// Command bench measures how long drills take the control plane away, as ratios of runs that took turns on one machine, and holds them against the goals that drill has set itself.
+//
+//	go run ./hack/bench [-runs N] [-only PART,PART] [-dir DIR]
+//
+// It needs bin/drill and a node image, prints the ratios with their least, median and most, and writes them with every run to bench.json and with charts to bench.md. What it misses is no
+// error: a goal is a measurement, and not a test.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/report"
+	"github.com/etcd-drill/drill/pkg/runner"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	runs := flags.Int("runs", 10, "how many runs of each")
+	only := flags.String("only", "", "comma-separated parts; default all of: "+strings.Join(partNames(), ", "))
+	dir := flags.String("dir", "reports/bench", "where to write bench.json and bench.md")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	chosen, err := partsNamed(*only)
+	if err != nil {
+		return err
+	}
+	if *runs < 1 {
+		return fmt.Errorf("-runs is at least 1, not %d", *runs)
+	}
+	if err := os.MkdirAll(*dir, 0o755); err != nil {
+		return err
+	}
+	l, err := newLab(*dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close(ctx)) }()
+	b := Bench{SchemaVersion: 1, Rounds: *runs}
+	for _, p := range chosen {
+		groups, err := p.measure(ctx, l, *runs)
+		b.Runs = append(b.Runs, slices.Concat(groups...)...)
+		for _, r := range p.ratios {
+			b.Ratios = append(b.Ratios, r.of(groups))
+		}
+		if err := errors.Join(err, b.write(*dir)); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return b.print(os.Stdout)
+}
+
+// lab has the clusters and calls drill.
+type lab struct {
+	state, drill string
+	clusters     []string
+}
+
+// newLab has a state of its own below dir, on the same disk.
+func newLab(dir string) (*lab, error) {
+	drill, err := filepath.Abs(filepath.Join("bin", "drill"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(drill); err != nil {
+		return nil, fmt.Errorf("%w; hint: `make build` makes it", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	state, err := os.MkdirTemp(dir, ".state-")
+	return &lab{state: state, drill: drill}, err
+}
+
+// close deletes the clusters that are left, and the state.
+func (l *lab) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
+	defer cancel()
+	var problems []error
+	for _, name := range slices.Clone(l.clusters) {
+		problems = append(problems, l.remove(ctx, name))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err // whose they are stands in the state
+	}
+	return os.RemoveAll(l.state)
+}
+
+// call runs drill and returns what it printed; its progress goes to standard error.
+func (l *lab) call(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, l.drill, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+l.state)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		said := stderr.String()
+		return stdout.Bytes(), fmt.Errorf("drill %s: %w: %s", strings.Join(args, " "), err, said[max(0, len(said)-4<<10):])
+	}
+	return stdout.Bytes(), nil
+}
+
+// cluster makes a cluster and returns its name.
+func (l *lab) cluster(ctx context.Context, controlPlanes int) (string, error) {
+	name := "drill-bench-" + runner.Letters()
+	l.clusters = append(l.clusters, name)
+	_, err := l.call(ctx, "cluster", "create", name, "--nodes", fmt.Sprint(controlPlanes))
+	return name, err
+}
+
+func (l *lab) remove(ctx context.Context, name string) error {
+	l.clusters = slices.DeleteFunc(l.clusters, func(c string) bool { return c == name })
+	_, err := l.call(ctx, "cluster", "delete", name)
+	return err
+}
+
+// kubeconfig is the file with which the cluster's API server is reached.
+func (l *lab) kubeconfig(name string) string {
+	return filepath.Join(l.state, "drill", "clusters", name+".kubeconfig")
+}
+
+// play carries out one run. That its recovery is not proven is no error where the procedure is known to leave the cluster untrue: how long reads were away is measured all the same.
+func (l *lab) play(ctx context.Context, on, procedure string) (report.Run, error) {
+	out, err := l.call(ctx, "run", "deployment-loss", "--cluster", on, "--procedure", procedure, "--outage-limit", "10m", "-o", "json")
+	var doc report.Document
+	if bad := json.Unmarshal(out, &doc); bad != nil || len(doc.Runs) != 1 {
+		return report.Run{}, errors.Join(err, bad)
+	}
+	r := doc.Runs[0]
+	if r.Verdict != plan.VerdictPassed && r.Verdict != plan.VerdictFailed || r.Outage.ReadSeconds == nil || r.Rollback == plan.StatusFailed {
+		return r, fmt.Errorf("a run with %s on cluster %s measured nothing: %s: %s", procedure, on, r.Verdict, r.Reason)
+	}
+	r.Probe = nil // the samples are megabytes
+	fmt.Fprintf(os.Stderr, "%s on %s: %s, reads away %.1f s\n", procedure, on, r.Verdict, *r.Outage.ReadSeconds)
+	return r, nil
+}
+
+// Bench is what was measured.
+type Bench struct {
+	SchemaVersion int `json:"schemaVersion"`
+	// Rounds is how many runs there were of each.
+	Rounds int     `json:"rounds"`
+	Ratios []Ratio `json:"ratios"`
+	// Runs are all of them, as drill reports them, but without the probe's samples.
+	Runs []report.Run `json:"runs"`
+}
+
+func (b Bench) write(dir string) error {
+	content, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	fmt.Fprint(&text, "```\n")
+	if err := b.print(&text); err != nil {
+		return err
+	}
+	fmt.Fprint(&text, "```\n\n")
+	if err := report.WriteComparison(&text, report.NewDocument(b.Runs...)); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "bench.json"), content, 0o644),
+		os.WriteFile(filepath.Join(dir, "bench.md"), text.Bytes(), 0o644),
+	)
+}
+
+func (b Bench) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "RATIO\tGOAL\tLEAST\tMEDIAN\tMOST\tOF\t")
+	for _, r := range b.Ratios {
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.2f\t%d\t%s\n", r.Name, r.Goal, r.Least, r.Median, r.Most, r.Of, r.verdict())
+	}
+	return t.Flush()
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcd-drill/drill/pkg/report"
+)
+
+// The procedures that are measured.
+const (
+	kubeletStop  = "kubelet-stop"
+	manifestMove = "manifest-move"
+	manifestEdit = "manifest-edit"
+)
+
+// part is a group of measurements that take turns.
+type part struct {
+	name   string
+	ratios []wanted
+	// measure returns the runs of each kind, those of one round at the same index.
+	measure func(ctx context.Context, l *lab, rounds int) ([][]report.Run, error)
+}
+
+// wanted is a ratio with its goal. over and under are indexes of kinds of runs; where they are the same, the ratio is that of reads to the floor.
+type wanted struct {
+	name        string
+	over, under int
+	least, most float64 // a goal is one of the two
+}
+
+func parts() []part {
+	return []part{
+		{
+			name: "procedures",
+			ratios: []wanted{
+				{name: "kubelet-stop: reads away / floor", most: 1.3},
+				{name: "manifest-move / kubelet-stop", over: 1, least: 10},
+				{name: "manifest-edit / kubelet-stop", over: 2, least: 15},
+			},
+			measure: procedures,
+		},
+		{
+			name:    "database",
+			ratios:  []wanted{{name: "database of 1 GB / as it is", over: 1, most: 2}},
+			measure: database,
+		},
+		{
+			name:    "control-planes",
+			ratios:  []wanted{{name: "three control planes / one", over: 1, most: 2}},
+			measure: controlPlanes,
+		},
+	}
+}
+
+func partNames() []string {
+	var names []string
+	for _, p := range parts() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+func partsNamed(only string) ([]part, error) {
+	if only == "" {
+		return parts(), nil
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.Index(partNames(), name)
+		if i < 0 {
+			return nil, fmt.Errorf("there is no part %q; there are: %s", name, strings.Join(partNames(), ", "))
+		}
+		chosen = append(chosen, parts()[i])
+	}
+	return chosen, nil
+}
+
+// turn is a run that takes turns with others.
+type turn struct{ cluster, procedure string }
+
+// take lets turns be taken, and returns the runs of each.
+func take(ctx context.Context, l *lab, rounds int, turns ...turn) ([][]report.Run, error) {
+	runs := make([][]report.Run, len(turns))
+	for range rounds {
+		for i, t := range turns {
+			r, err := l.play(ctx, t.cluster, t.procedure)
+			if err != nil {
+				return runs, err
+			}
+			runs[i] = append(runs[i], r)
+		}
+	}
+	return runs, nil
+}
+
+// procedures take turns on one cluster.
+func procedures(ctx context.Context, l *lab, rounds int) ([][]report.Run, error) {
+	name, err := l.cluster(ctx, 1)
+	if err != nil {
+		return make([][]report.Run, 3), err
+	}
+	defer func() { _ = l.remove(ctx, name) }()
+	return take(ctx, l, rounds, turn{name, kubeletStop}, turn{name, manifestMove}, turn{name, manifestEdit})
+}
+
+// database has a small one and a large one take turns.
+func database(ctx context.Context, l *lab, rounds int) ([][]report.Run, error) {
+	return pair(ctx, l, rounds, 1, func(name string) error { return fill(ctx, l.kubeconfig(name)) })
+}
+
+// controlPlanes has one and three of them take turns.
+func controlPlanes(ctx context.Context, l *lab, rounds int) ([][]report.Run, error) {
+	return pair(ctx, l, rounds, 3, func(string) error { return nil })
+}
+
+// pair has a cluster of one control plane take turns with another one, which is made ready first.
+func pair(ctx context.Context, l *lab, rounds, nodes int, ready func(name string) error) ([][]report.Run, error) {
+	var turns []turn
+	for _, n := range []int{1, nodes} {
+		name, err := l.cluster(ctx, n)
+		if err != nil {
+			return make([][]report.Run, 2), err
+		}
+		defer func() { _ = l.remove(ctx, name) }()
+		turns = append(turns, turn{name, kubeletStop})
+	}
+	if err := ready(turns[1].cluster); err != nil {
+		return make([][]report.Run, 2), err
+	}
+	return take(ctx, l, rounds, turns...)
+}
+
+// Ratio is how many times as long one took as the other, over all rounds.
+type Ratio struct {
+	Name string `json:"name"`
+	Goal string `json:"goal"`
+	// Least, Median and Most are those of the rounds; Of is how many rounds there are.
+	Least  float64 `json:"least"`
+	Median float64 `json:"median"`
+	Most   float64 `json:"most"`
+	Of     int     `json:"of"`
+	// Met says whether the median is what the goal says.
+	Met bool `json:"met"`
+}
+
+func (r Ratio) verdict() string {
+	if r.Met {
+		return "met"
+	}
+	return "missed"
+}
+
+// of computes the ratio from the runs of each kind.
+func (w wanted) of(groups [][]report.Run) Ratio {
+	over := report.Row{Runs: groups[w.over]}
+	span := over.OverFloor()
+	if w.over != w.under {
+		span = over.Against(report.Row{Runs: groups[w.under]})
+	}
+	r := Ratio{Name: w.name, Least: span.Least, Median: span.Median, Most: span.Most, Of: span.Back}
+	if w.most > 0 {
+		r.Goal, r.Met = fmt.Sprintf("at most %g", w.most), span.Back > 0 && span.Median <= w.most
+	} else {
+		r.Goal, r.Met = fmt.Sprintf("at least %g", w.least), span.Median >= w.least
+	}
+	return r
+}
