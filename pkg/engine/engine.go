@@ -401,8 +401,7 @@ func (w *walk) failStep(ctx context.Context, s plan.Step, err error) {
 
 // step carries out one step within its bound.
 func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
-	began := time.Now()
-	started := plan.StepStarted{At: began, Step: s, Number: number, Of: of}
+	started := plan.StepStarted{At: time.Now(), Step: s, Number: number, Of: of}
 	err := w.unkept(w.record(ctx, started))
 	if err == nil && w.gap {
 		err = fmt.Errorf("%w: an earlier transition is missing in it", errJournal)
@@ -432,7 +431,7 @@ func (w *walk) step(ctx context.Context, s plan.Step, number, of int) error {
 	if err != nil {
 		status = plan.StatusFailed
 	}
-	finished := plan.StepFinished{At: time.Now(), Step: s, Status: status, Elapsed: time.Since(began), Err: err}
+	finished := plan.StepFinished{At: time.Now(), Step: s, Status: status, Elapsed: time.Since(started.At), Err: err}
 	w.emit(finished)
 	// What was done is done. Before the outage the next step will not begin if it can't be kept, either.
 	_ = w.unkept(w.record(context.WithoutCancel(ctx), finished))

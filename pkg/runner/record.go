@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ type recorder struct {
 	journal *journal.Journal
 	stage   *stage.Stage
 	mirror  *mirror
+	// memory is what the mirror was given last.
+	memory []byte
 }
 
 // flushTimeout bounds how long the outage is put off until the copies on the nodes are complete.
@@ -74,6 +77,9 @@ func (r *recorder) remember() error {
 	if err != nil {
 		return err
 	}
-	r.mirror.put(stage.MemoryFile, memory)
+	if !bytes.Equal(memory, r.memory) {
+		r.mirror.put(stage.MemoryFile, memory)
+		r.memory = memory
+	}
 	return nil
 }

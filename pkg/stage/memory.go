@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,8 +56,11 @@ type rememberedMember struct {
 	Etcd controlplane.EtcdConfig `json:"etcd"`
 }
 
-// written are the revisions of the inventories that were written, so that they are written once.
-type written struct{ atBreak, atOutage int64 }
+// written is what was written last: the revisions of the inventories, and the rest. What is on the disk already isn't written again: within the outage every write is waited for.
+type written struct {
+	atBreak, atOutage int64
+	memory            []byte
+}
 
 // Remember writes to the run's folder what another process needs to know to carry the run on, and returns when that is on the disk.
 func (s *Stage) Remember() error {
@@ -89,11 +93,17 @@ func (s *Stage) Remember() error {
 
 func (s *Stage) writeDown(name string, v any) error {
 	b, err := json.Marshal(v)
+	if err == nil && name == MemoryFile && bytes.Equal(b, s.written.memory) {
+		return nil
+	}
 	if err == nil {
 		err = renameio.WriteFile(filepath.Join(s.opt.Dir, name), b, 0o600, renameio.WithTempDir(s.opt.Dir), renameio.WithStaticPermissions(0o600))
 	}
 	if err != nil {
 		return fmt.Errorf("writing down what is known of the run: %w", err)
+	}
+	if name == MemoryFile {
+		s.written.memory = b
 	}
 	return nil
 }
@@ -119,7 +129,7 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 			return nil, err
 		}
 	}
-	s.written = written{s.Subject.Before.AtBreak.Revision, s.Subject.Before.AtOutage.Revision}
+	s.written = written{atBreak: s.Subject.Before.AtBreak.Revision, atOutage: s.Subject.Before.AtOutage.Revision}
 	if m.Highest > 0 {
 		s.Subject.Revisions = &proof.Revisions{}
 		s.Subject.Revisions.Note(time.Now(), m.Highest)

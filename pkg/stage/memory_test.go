@@ -96,7 +96,7 @@ func TestMemory(t *testing.T) {
 		"workload": {got.Subject.Workload, s.Subject.Workload}, "snapshot": {got.Subject.Snapshot, s.Subject.Snapshot}, "before": {got.Subject.Before, s.Subject.Before},
 		"holders": {got.before, s.before}, "members": {got.Subject.Members, []controlplane.Member{member}}, "highest": {got.Subject.Revisions.Highest(), int64(12)},
 		"directories": {[]string{got.Target.DataDir, got.Target.RollbackDir, got.Target.StateDir}, []string{s.Target.DataDir, s.Target.RollbackDir, s.Target.StateDir}},
-		"written":     {got.written, s.written},
+		"written":     {[]int64{got.written.atBreak, got.written.atOutage}, []int64{s.written.atBreak, s.written.atOutage}},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%s: recalled %+v, want %+v", what, pair[0], pair[1])

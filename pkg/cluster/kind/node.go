@@ -44,7 +44,7 @@ type node struct {
 	name    string
 	role    cluster.Role
 	address string
-	// shells are for commands that read nothing and whose output is small enough to be held.
+	// shells are for commands that read little, and whose output is to be held anyway.
 	shells sessions
 }
 
@@ -68,12 +68,19 @@ func (n *node) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error
 	if !n.shells.fits(cmd) {
 		return n.start(ctx, cmd)
 	}
-	a, err := n.shells.run(ctx, cmd, n.openSession)
+	input, err := heldInput(cmd)
+	if err != nil {
+		return cluster.Result{}, n.failed(cmd, err)
+	}
+	a, err := n.shells.run(ctx, cmd, input, n.openSession)
 	switch {
 	case err == nil:
 		return n.result(cmd, a)
 	case !errors.Is(err, errNoSession):
 		return cluster.Result{}, n.failed(cmd, err)
+	}
+	if cmd.Stdin != nil {
+		cmd.Stdin = bytes.NewReader(input)
 	}
 	res, err := n.start(ctx, cmd)
 	if exit := (*cluster.ExitError)(nil); err == nil || errors.As(err, &exit) {
@@ -237,6 +244,10 @@ mv -fT -- "$1" "$3"
 sync -- "$4"
 `
 
+// installFile makes the new file of what is fed to it. Its argument besides those of commitFile is the mode.
+const installFile = `install -m "$5" -- /dev/stdin "$1"
+`
+
 // WriteFile streams the content through exec: copying into a container by way of the engine doesn't see file systems that
 // are mounted inside, such as kind's tmpfs on /tmp.
 func (n *node) WriteFile(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error {
@@ -248,21 +259,28 @@ func (n *node) WriteFile(ctx context.Context, name string, mode fs.FileMode, r i
 	if r == nil {
 		r = strings.NewReader("")
 	}
-	counted := &countingReader{r: r}
-	_, err := n.Exec(ctx, cluster.Cmd{
-		Argv:  []string{"install", "-m", fmt.Sprintf("%04o", mode.Perm()), "--", "/dev/stdin", tmp},
-		Stdin: counted,
-	})
-	if err == nil {
-		_, err = n.Exec(ctx, cluster.Cmd{Argv: []string{
-			"sh", "-c", commitFile, "commit", tmp, strconv.FormatInt(counted.n, 10), path.Join(dir, base), dir,
-		}})
-	}
+	err := n.install(ctx, tmp, path.Join(dir, base), fmt.Sprintf("%04o", mode.Perm()), r)
 	if err != nil {
 		n.discard(ctx, tmp)
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return nil
+}
+
+// install makes tmp hold what r yields, and puts it in the place of name. What fits into a session takes one command.
+func (n *node) install(ctx context.Context, tmp, name, mode string, r io.Reader) error {
+	if size, ok := held(r); ok {
+		_, err := n.Exec(ctx, cluster.Cmd{
+			Argv: []string{"sh", "-c", installFile + commitFile, "install", tmp, strconv.Itoa(size), name, path.Dir(name), mode}, Stdin: r,
+		})
+		return err
+	}
+	counted := &countingReader{r: r}
+	if _, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"install", "-m", mode, "--", "/dev/stdin", tmp}, Stdin: counted}); err != nil {
+		return err
+	}
+	_, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"sh", "-c", commitFile, "commit", tmp, strconv.FormatInt(counted.n, 10), name, path.Dir(name)}})
+	return err
 }
 
 // discard removes what an unfinished write left behind, if the node still answers, even after the end of ctx.

@@ -16,32 +16,33 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
-// serve is what a session runs on a node: it carries out one command after the other. Each comes as the number of its arguments and the arguments, all ended by a zero byte,
-// which is the one byte that no argument can hold. The shell says that it has heard it, and starts it at another zero byte: so a command whose session turns out to have ended was surely not
-// run, and may be given to another one. The answer is a line with the command's status and the sizes in bytes of what it printed on its two outputs, followed by both.
+// serve is what a session runs on a node: it carries out one command after the other. Each comes as the number of its arguments, the size in bytes of what it is to read and the arguments, all ended by
+// a zero byte, which is the one byte that no argument can hold, followed by what it is to read. The shell says that it has heard it, and starts it at another zero byte: so a command whose session turns
+// out to have ended was surely not run, and may be given to another one. The answer is a line with the command's status and the sizes in bytes of what it printed on its two outputs, followed by both.
 //
-// env starts the command, so that it is a program and never one of the shell's own words. What is printed goes through files in memory, new ones for each command: something
+// env starts the command, so that it is a program and never one of the shell's own words. What is read and printed goes through files in memory, new ones for each command: something
 // that a command leaves running must not write into the answer to a later one. The handler for PIPE has no effect but that the shell lives on for long enough to remove its folder, and that,
 // unlike with an ignored signal, its commands don't ignore it too.
 const serve = `dir=$(mktemp -d "${XDG_RUNTIME_DIR:-/run}/drill-session.XXXXXX") || exit
 trap : PIPE
 trap 'rm -rf -- "$dir"' EXIT
 echo ready
-while IFS= read -r -d '' left; do
+while IFS= read -r -d '' left && IFS= read -r -d '' size; do
   argv=()
   for ((; left > 0; left--)); do
     IFS= read -r -d '' arg || exit
     argv+=("$arg")
   done
+  head -c "$size" >"$dir/in"
   echo heard
   IFS= read -r -d '' go || exit
-  env -- "${argv[@]}" </dev/null >"$dir/out" 2>"$dir/err"
+  env -- "${argv[@]}" <"$dir/in" >"$dir/out" 2>"$dir/err"
   code=$?
   sizes=($(stat -c %s -- "$dir/out" "$dir/err"))
   echo "$code ${sizes[*]}"
   head -c "${sizes[0]}" -- "$dir/out"
   head -c "${sizes[1]}" -- "$dir/err"
-  rm -f -- "$dir/out" "$dir/err"
+  rm -f -- "$dir/in" "$dir/out" "$dir/err"
 done
 `
 
@@ -74,12 +75,36 @@ type answer struct {
 	stdout, stderr []byte
 }
 
-// fits says whether a session can run the command: it has no streams, and env takes what holds an equals sign for a variable.
+// fits says whether a session can run the command: it reads what is held in memory and little, its output is to be held, too, and env would not take its name for a variable.
 func (s *sessions) fits(cmd cluster.Cmd) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.refused && cmd.Stdin == nil && cmd.Stdout == nil && !strings.Contains(cmd.Argv[0], "=") &&
+	_, small := held(cmd.Stdin)
+	return !s.refused && small && cmd.Stdout == nil && !strings.Contains(cmd.Argv[0], "=") &&
 		!slices.ContainsFunc(slices.Concat(cmd.Env, cmd.Argv), func(arg string) bool { return strings.ContainsRune(arg, 0) })
+}
+
+// mostInput is how much a command in a session may read, in bytes. It goes to the node before the command is begun.
+const mostInput = 256 << 10
+
+// held is the size of what a reader holds in memory, if it does and that is little. No other reader can be read before the command is begun: it may block, or never end.
+func held(r io.Reader) (size int, small bool) {
+	if r == nil {
+		return 0, true
+	}
+	in, ok := r.(interface{ Len() int })
+	if !ok {
+		return 0, false
+	}
+	return in.Len(), in.Len() <= mostInput
+}
+
+// heldInput is what a command is to read that fits.
+func heldInput(cmd cluster.Cmd) ([]byte, error) {
+	if cmd.Stdin == nil {
+		return nil, nil
+	}
+	return io.ReadAll(cmd.Stdin)
 }
 
 // refuse says that the node has no sessions.
@@ -90,7 +115,7 @@ func (s *sessions) refuse() {
 }
 
 // run runs a command in an idle session or else in a new one, which begin starts. errNoSession says that the command was not run; any other error that it may have been.
-func (s *sessions) run(ctx context.Context, cmd cluster.Cmd, begin func(context.Context) (*session, error)) (answer, error) {
+func (s *sessions) run(ctx context.Context, cmd cluster.Cmd, input []byte, begin func(context.Context) (*session, error)) (answer, error) {
 	for {
 		one := s.take()
 		if one == nil {
@@ -99,7 +124,7 @@ func (s *sessions) run(ctx context.Context, cmd cluster.Cmd, begin func(context.
 				return answer{}, err
 			}
 		}
-		a, err := one.run(ctx, cmd)
+		a, err := one.run(ctx, cmd, input)
 		if err == nil {
 			s.keep(one)
 			return a, nil
@@ -187,14 +212,15 @@ func (s *session) end() {
 }
 
 // run runs a command. errNoSession says that it was not begun.
-func (s *session) run(ctx context.Context, cmd cluster.Cmd) (answer, error) {
+func (s *session) run(ctx context.Context, cmd cluster.Cmd, input []byte) (answer, error) {
 	defer s.until(ctx)()
 	args := slices.Concat(cmd.Env, cmd.Argv)
 	var request bytes.Buffer
-	fmt.Fprintf(&request, "%d\x00", len(args))
+	fmt.Fprintf(&request, "%d\x00%d\x00", len(args), len(input))
 	for _, arg := range args {
 		request.WriteString(arg + "\x00")
 	}
+	request.Write(input)
 	if _, err := s.in.Write(request.Bytes()); err != nil {
 		return answer{}, errNoSession
 	}

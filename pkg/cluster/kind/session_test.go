@@ -46,7 +46,19 @@ func TestOneSessionRunsMany(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
-	_, err := cluster.Run(t.Context(), n, "sh", "-c", "echo no >&2; exit 7")
+	fed, err := n.Exec(t.Context(), cluster.Cmd{Argv: []string{"cat"}, Stdin: strings.NewReader("a\x00b\n")})
+	if err != nil || string(fed.Stdout) != "a\x00b\n" {
+		t.Errorf("%q, %v", fed.Stdout, err)
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := n.WriteFile(t.Context(), path, 0o640, strings.NewReader("content")); err != nil {
+		t.Error(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil || string(content) != "content" {
+		t.Errorf("%q, %v", content, err)
+	}
+	_, err = cluster.Run(t.Context(), n, "sh", "-c", "echo no >&2; exit 7")
 	if exit := (*cluster.ExitError)(nil); !errors.As(err, &exit) || exit.Code != 7 || exit.Output != "no" {
 		t.Errorf("%#v", err)
 	}
@@ -100,8 +112,9 @@ func TestSessionThatEndsWithItsCommand(t *testing.T) {
 func TestNodeWithoutSessions(t *testing.T) {
 	n, calls := shellNode(t, `case "$*" in *" bash "*) echo "OCI runtime exec failed: no bash" >&2; exit 127; esac`)
 	for range 3 {
-		if got := text(t, n, "echo", "well"); got != "well" {
-			t.Errorf("%q", got)
+		fed, err := n.Exec(t.Context(), cluster.Cmd{Argv: []string{"cat"}, Stdin: strings.NewReader("well")})
+		if err != nil || string(fed.Stdout) != "well" {
+			t.Errorf("%q, %v", fed.Stdout, err)
 		}
 	}
 	if calls() != 4 {
