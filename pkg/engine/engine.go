@@ -163,7 +163,7 @@ func validate(p plan.Plan) error {
 // validateSteps says whether steps can be walked whose phases are to come in this order. Names are unique across all that seen holds.
 func validateSteps(steps []plan.Step, seen map[string]bool, order ...plan.Phase) error {
 	last := 0
-	for _, s := range steps {
+	for i, s := range steps {
 		at := slices.Index(order, s.Phase)
 		switch {
 		case s.Name == "" || s.Title == "":
@@ -176,6 +176,8 @@ func validateSteps(steps []plan.Step, seen map[string]bool, order ...plan.Phase)
 			return fmt.Errorf("step %q of phase %q comes after a later phase", s.Name, s.Phase)
 		case s.Do == nil:
 			return fmt.Errorf("step %q does nothing", s.Name)
+		case s.Until != "" && !slices.ContainsFunc(steps[i+1:], func(later plan.Step) bool { return later.Name == s.Until }):
+			return fmt.Errorf("step %q is to hold until step %q, and none of that name comes after it", s.Name, s.Until)
 		}
 		seen[s.Name], last = true, at
 	}
@@ -340,7 +342,7 @@ func (w *walk) steps(ctx context.Context) {
 		if ctx.Err() != nil { // a step that pays no heed to its context must not begin, least of all one that breaks something
 			w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted before step %s", s.Name))
 		}
-		if w.past(s) {
+		if !w.again(s) && w.past(s) {
 			continue
 		}
 		if w.verdict != "" {
@@ -369,15 +371,18 @@ func (w *walk) protected(ctx context.Context) {
 	}
 }
 
-// past tells of a step that an earlier process has carried out. One that lives in the process is carried out again, as long as there is something to see for it.
+// again says whether a step is to be carried out though an earlier process may have done so: one that lives in the process, as long as there is something to see for it, and one of which a later
+// step needs what may not have lasted.
+func (w *walk) again(s plan.Step) bool {
+	return s.Live && w.marks.OutageBegan.IsZero() || s.Until != "" && w.opt.Past != nil && !w.opt.Past.Begun[s.Until]
+}
+
+// past tells of a step that an earlier process has carried out.
 func (w *walk) past(s plan.Step) bool {
 	if w.opt.Past == nil {
 		return false
 	}
 	elapsed, done := w.opt.Past.Done[s.Name]
-	if s.Live && w.marks.OutageBegan.IsZero() {
-		return false
-	}
 	if done {
 		w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusPassed, Elapsed: elapsed, Earlier: true})
 	}

@@ -10,6 +10,8 @@ import (
 type Past struct {
 	// Done are the steps that were carried out, and how long each took. One that was begun and isn't among them is carried out again.
 	Done map[string]time.Duration
+	// Begun are the steps that were begun, whatever came of them: what one of them was to end (plan.Step.Until) need not last any more.
+	Begun map[string]bool
 	// Resumed is how many processes have carried the run on by now, this one included.
 	Resumed int
 	// Began is when the run did, and Verdict and Reason are what it came to before it was taken up to be undone; empty where it had come to nothing.

@@ -188,6 +188,67 @@ func TestPast(t *testing.T) {
 	}
 }
 
+// TestNeedsToLast: what was stopped runs again on a machine that was started anew since, so it is stopped again before somebody relies on it.
+func TestNeedsToLast(t *testing.T) {
+	marks := plan.Marks{BreakBegan: time.Now().Add(-time.Hour), OutageBegan: time.Now().Add(-time.Hour)}
+	for name, c := range map[string]struct {
+		done, begun string
+		want        string
+	}{
+		"cut off when it stopped":   {"arrange, protect, break", "recover", "recover, halt, swap, start, proven, proven"},
+		"half of it stopped":        {"arrange, protect, break, recover", "halt", "recover, halt, swap, start, proven, proven"},
+		"stopped":                   {"arrange, protect, break, recover, halt", "halt", "recover, halt, swap, start, proven, proven"},
+		"in the midst of the swap":  {"arrange, protect, break, recover, halt", "swap", "recover, halt, swap, start, proven, proven"},
+		"swapped":                   {"arrange, protect, break, recover, halt, swap", "swap", "recover, halt, start, proven, proven"},
+		"in the midst of the start": {"arrange, protect, break, recover, halt, swap", "start", "start, proven, proven"},
+		"started":                   {"arrange, protect, break, recover, halt, swap, start", "start", "proven, proven"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			past := &engine.Past{Done: map[string]time.Duration{}, Begun: map[string]bool{}, Marks: marks}
+			for _, w := range words(c.done) {
+				past.Done[w], past.Begun[w] = time.Second, true
+			}
+			past.Begun[c.begun] = true
+			build := func(s *script, _ func()) {
+				for i := range s.Steps {
+					if s.Steps[i].Name == "recover" {
+						s.Steps[i].Until = "start"
+					}
+				}
+				halt := s.step("halt", plan.Recover)
+				halt.Until = "start"
+				s.Steps = append(s.Steps, halt, s.step("swap", plan.Recover), s.step("start", plan.Recover))
+				s.Close, s.Measure = nil, nil
+			}
+			r := walk(t, build, engine.Options{Past: past})
+			if want := words(c.want); r.Verdict != plan.VerdictPassed || !slices.Equal(r.done, want) {
+				t.Errorf("%s %s: %q, want\n%q", r.Verdict, r.Reason, r.done, want)
+			}
+			told := map[string]int{}
+			for _, e := range r.events {
+				if f, ok := e.(plan.StepFinished); ok {
+					told[f.Step.Name]++
+				}
+			}
+			for step, n := range told {
+				if n != 1 {
+					t.Errorf("step %s is told of %d times", step, n)
+				}
+			}
+			// To be undone, nothing of it is carried out again, and all that was done is told.
+			undone := walkWith(t, engine.Undo, build, engine.Options{Past: past})
+			if want := words("undo-1, undo-2"); !slices.Equal(undone.done, want) {
+				t.Errorf("undoing: %q, want %q", undone.done, want)
+			}
+			for _, w := range words(c.done) {
+				if !undone.step(w).Earlier {
+					t.Errorf("undoing: nothing is told of step %s", w)
+				}
+			}
+		})
+	}
+}
+
 // back adds a check of the rollback that says this each time it is asked.
 func (s *script) back(say func() plan.Finding) {
 	s.RollbackChecks = append(s.RollbackChecks, plan.Check{Name: "back", Phase: plan.Rollback, Look: func(context.Context) (plan.Finding, error) {

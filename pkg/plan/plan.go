@@ -110,6 +110,9 @@ type Step struct {
 	Live bool
 	// Outage marks the first step that takes the control plane away: the clock of the outage starts with it.
 	Outage bool
+	// Until, where set, names a later step of the plan that relies on what this one has achieved, and ends it. When another process carries the run on, and that one was not begun
+	// yet, this one is carried out again: a machine that was started anew in between runs what was stopped on it.
+	Until string
 }
 
 // Check is one thing that must be true for a recovery to be proven.

@@ -32,12 +32,17 @@ func ManifestMove() Procedure {
 		Build: func(t Target) Recovery {
 			sc := t.scope(byItself)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
+			back, backAll := returnEtcdStep(t), returnSteps(t, sc.pods())
+			var awayAll []plan.Step
+			if len(backAll) > 0 {
+				awayAll = until(backAll[0].Name, moveSteps(t, sc.pods()))
+			}
 			steps := slices.Concat(
 				[]plan.Step{restoreStep(t), prepareMoveStep(t), noteLastStep(t, sc)},
-				moveSteps(t, sc.pods()), // first who talks to etcd, so that it can end in peace
-				moveSteps(t, []string{controlplane.Etcd}),
-				[]plan.Step{returnEtcdStep(t), waits[0]},
-				returnSteps(t, sc.pods()),
+				awayAll, // first who talks to etcd, so that it can end in peace
+				until(back.Name, moveSteps(t, []string{controlplane.Etcd})),
+				[]plan.Step{back, waits[0]},
+				backAll,
 				waits[1:],
 				restartKubeletSteps(t, sc),
 			)

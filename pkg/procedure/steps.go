@@ -461,7 +461,16 @@ func rollback(t Target, back ...plan.Step) []plan.Step {
 	for i := range steps {
 		steps[i].Name = "rollback-" + steps[i].Name
 		steps[i].Phase = plan.Rollback
-		steps[i].Outage = false
+		steps[i].Outage, steps[i].Until = false, ""
+	}
+	return steps
+}
+
+// until says of steps that take something down that it must be down until the step of that name: what has started it again meanwhile, as a node does that was started anew, has it run in the
+// midst of the change.
+func until(name string, steps []plan.Step) []plan.Step {
+	for i := range steps {
+		steps[i].Until = name
 	}
 	return steps
 }

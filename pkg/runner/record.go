@@ -22,6 +22,8 @@ type recorder struct {
 	mirror  *mirror
 	// memory is what the mirror was given last.
 	memory []byte
+	// down says that the outage began in an earlier process: nothing that leads up to it is put off any more.
+	down bool
 }
 
 // flushTimeout bounds how long the outage is put off until the copies on the nodes are complete.
@@ -35,7 +37,7 @@ func (r *recorder) Record(ctx context.Context, e plan.Event) error {
 		return r.remember() // that the run begins, or goes on, is in the journal already
 	case plan.StepStarted:
 		entry := journal.Entry{At: e.At.UTC(), Kind: journal.StepBegins, Step: e.Step.Name, Phase: e.Step.Phase, Outage: e.Step.Outage}
-		if err := r.journal.Append(entry); err != nil || !e.Step.Outage {
+		if err := r.journal.Append(entry); err != nil || !e.Step.Outage || r.down {
 			return err
 		}
 		ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, fmt.Errorf("it took longer than %s", flushTimeout))

@@ -222,7 +222,7 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 		return report.Run{}, err
 	}
 	past := &engine.Past{
-		Done: map[string]time.Duration{}, Resumed: state.Resumed + 1, Began: state.Run.StartedAt,
+		Done: map[string]time.Duration{}, Begun: map[string]bool{}, Resumed: state.Resumed + 1, Began: state.Run.StartedAt,
 		Marks: plan.Marks{BreakBegan: state.BreakBegan, OutageBegan: state.OutageBegan},
 	}
 	if state.End != nil {
@@ -232,6 +232,7 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 		return report.Run{}, err
 	}
 	for _, st := range state.Steps {
+		past.Begun[st.Name] = true
 		if st.Status == plan.StatusPassed && st.Phase != plan.Rollback {
 			past.Done[st.Name] = time.Duration(st.Seconds * float64(time.Second))
 		}

@@ -128,7 +128,7 @@ func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, bu
 	options := engine.Options{
 		ID:          j.ID,
 		Observers:   append([]plan.Observer{builder}, j.Observers...),
-		Journal:     &recorder{dir: dir, journal: book, stage: s, mirror: copies},
+		Journal:     &recorder{dir: dir, journal: book, stage: s, mirror: copies, down: past != nil && !past.Marks.OutageBegan.IsZero()},
 		Past:        past,
 		EvidenceDir: evidence,
 		KeepState:   j.Keep,
