@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,7 @@ func newResumeCmd(a *App) *cobra.Command {
 		Long: `Carry on a run whose drill was killed, from where its journal says that it stopped; "drill runs" lists runs.
 
 What is proven in the end is the same. What lived in the process that was killed is not known, though: how long the outage was, and what watches that were
-open before it would have been told. If drill was putting the old state back when it was killed, this goes on with that.
+open before it would have been told. Nodes of the cluster that don't run are started. If drill was putting the old state back when it was killed, this goes on with that.
 
 Exit status: as with "drill run".`,
 		Args:              cobra.ExactArgs(1),
@@ -72,7 +73,7 @@ func takeUp(ctx context.Context, o takeUpOptions) error {
 	if err != nil {
 		return err
 	}
-	c, err := provider.Attach(ctx, l.Run.Cluster)
+	c, err := o.attach(ctx, provider, l.Run.Cluster)
 	if errors.Is(err, cluster.ErrNotFound) {
 		return fmt.Errorf("run %s was on cluster %s, which is no more: %w", o.id, l.Run.Cluster, err)
 	}
@@ -82,9 +83,21 @@ func takeUp(ctx context.Context, o takeUpOptions) error {
 	return o.show(ctx, job, c)
 }
 
+// attach reaches the cluster, whose nodes all ran when the run began: those that don't any more are started.
+func (o takeUpOptions) attach(ctx context.Context, provider *kind.Provider, name string) (cluster.Cluster, error) {
+	started, err := provider.Start(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(started) > 0 {
+		fmt.Fprintf(o.app.Stderr, "Started what did not run of cluster %s: %s\n", name, strings.Join(started, ", "))
+	}
+	return provider.Attach(ctx, name)
+}
+
 // fetch gets the run from the cluster, for a machine that knows nothing of it.
 func (o takeUpOptions) fetch(ctx context.Context, provider *kind.Provider) (runner.Listed, error) {
-	c, err := provider.Attach(ctx, o.cluster)
+	c, err := o.attach(ctx, provider, o.cluster)
 	if err != nil {
 		return runner.Listed{}, err
 	}

@@ -18,7 +18,7 @@ func newRollbackCmd(a *App) *cobra.Command {
 		Long: `Put the state back that etcd had when a run took its control plane down, and prove that it is back; "drill runs" lists runs.
 
 It is for a run whose drill was killed, or could not put the old state back itself, or was told to keep what it had made (--keep). It may be called again, from
-anywhere, and while the control plane is down. The old data directory stays as it is: what it holds is restored into another one, with etcd's revision
+anywhere, and while the control plane is down; nodes of the cluster that don't run are started. The old data directory stays as it is: what it holds is restored into another one, with etcd's revision
 raised, because clients have seen the revisions of the recovery that is given up.
 
 With --cluster the run's journal is fetched from the control plane of that cluster where it isn't here, for when the machine that drill ran on is lost.

@@ -454,6 +454,11 @@ func rollback(t Target, back ...plan.Step) []plan.Step {
 		s.Always = true
 		steps = append(steps, s)
 	}
+	stop := steps[0].Do
+	steps[0].Do = func(ctx context.Context) error {
+		// That nodes could not be reached for a while may be why the recovery has failed.
+		return errors.Join(t.waitNodes(ctx), stop(ctx))
+	}
 	waits := waitSteps(t, everything())
 	steps = append(steps, start, waits[0], waits[1])
 	steps = append(steps, releaseStep(t, everything())...)
@@ -464,6 +469,16 @@ func rollback(t Target, back ...plan.Step) []plan.Step {
 		steps[i].Outage, steps[i].Until = false, ""
 	}
 	return steps
+}
+
+// nodePoll is how often a node is asked whether it can be worked on.
+const nodePoll = time.Second
+
+// waitNodes waits until every node can be worked on, or as long as one is waited for.
+func (t Target) waitNodes(ctx context.Context) error {
+	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
+		return controlplane.WaitRuntime(ctx, m.Node, nodePoll)
+	})
 }
 
 // until says of steps that take something down that it must be down until the step of that name: what has started it again meanwhile, as a node does that was started anew, has it run in the

@@ -11,7 +11,10 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/engine"
 	"github.com/etcd-drill/drill/pkg/journal"
 	"github.com/etcd-drill/drill/pkg/plan"
@@ -204,9 +207,15 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	var builder report.Builder
 	s, err := stage.Recall(ctx, j.Cluster, j.Procedure, j.stageOptions(Dir(j.StateDir, j.ID), &builder))
 	if errors.Is(err, stage.ErrForgotten) && len(state.Steps) == 0 { // it was killed before it did anything
+		if err := j.rise(ctx, true); err != nil {
+			return report.Run{}, err
+		}
 		s, err = stage.Set(ctx, j.Cluster, j.Procedure, j.stageOptions(Dir(j.StateDir, j.ID), &builder))
 	}
 	if err != nil {
+		return report.Run{}, err
+	}
+	if err := j.rise(ctx, !undo && state.OutageBegan.IsZero()); err != nil {
 		return report.Run{}, err
 	}
 	if err := j.claim(ctx); err != nil {
@@ -238,6 +247,35 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 		}
 	}
 	return j.walk(ctx, book, s, &builder, how, past)
+}
+
+// How often a control plane is asked whether it can be worked on, and for how long it may take to answer again.
+const (
+	risePoll  = time.Second
+	riseLimit = 3 * time.Minute
+)
+
+// rise waits until the control planes can be worked on, which may have been started anew since the run was left; and, where somebody is to answer, until etcd and the API servers do. Nothing
+// is touched.
+func (j Job) rise(ctx context.Context, answering bool) error {
+	ctx, cancel := context.WithTimeout(ctx, riseLimit)
+	defer cancel()
+	var rising errgroup.Group
+	for _, n := range cluster.ControlPlanes(j.Cluster) {
+		rising.Go(func() error {
+			err := controlplane.WaitRuntime(ctx, n, risePoll)
+			for _, component := range []string{controlplane.Etcd, controlplane.APIServer} {
+				if err == nil && answering {
+					err = controlplane.WaitReady(ctx, n, component, risePoll)
+				}
+			}
+			return err
+		})
+	}
+	if err := rising.Wait(); err != nil {
+		return fmt.Errorf("cluster %s can't be worked on: %w; nothing was touched, call this again when it can", j.Cluster.Name(), err)
+	}
+	return nil
 }
 
 // setAside keeps a report that is about to be written anew: what was seen before somebody took the run up is in it alone.

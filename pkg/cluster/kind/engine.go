@@ -24,6 +24,7 @@ const ProviderVariable = "KIND_EXPERIMENTAL_PROVIDER"
 const (
 	askTimeout    = 15 * time.Second // reading: info, ps, inspect
 	removeTimeout = 60 * time.Second // removing the containers of a cluster
+	startTimeout  = 60 * time.Second // starting the containers of a cluster
 	killDelay     = 2 * time.Second  // from the end of a context until Exec returns, whatever the command line does
 )
 

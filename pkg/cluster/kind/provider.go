@@ -195,6 +195,33 @@ func (p *Provider) open(ctx context.Context, name string) (*kindCluster, error) 
 	return c, nil
 }
 
+// Start starts those containers of the cluster that don't run, as they are left when the container engine ended and did not start them again, and returns their names. It needn't be drill's own.
+// The error wraps cluster.ErrNotFound where there is no such cluster.
+func (p *Provider) Start(ctx context.Context, name string) ([]string, error) {
+	if err := validateExisting(name); err != nil {
+		return nil, err
+	}
+	all, err := p.engine.containers(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, p.notFound(ctx, name)
+	}
+	stopped := slices.DeleteFunc(all, func(c container) bool { return c.Running })
+	if len(stopped) == 0 {
+		return nil, nil
+	}
+	args := []string{"start"}
+	for _, c := range stopped {
+		args = append(args, c.ID)
+	}
+	if _, err := p.engine.output(ctx, startTimeout, args...); err != nil {
+		return nil, fmt.Errorf("cluster %s: starting %s: %w", name, strings.Join(names(stopped), ", "), err)
+	}
+	return names(stopped), nil
+}
+
 func (p *Provider) notFound(ctx context.Context, name string) error {
 	infos, err := p.List(ctx)
 	if err != nil {
