@@ -12,7 +12,7 @@ REPORTS    ?= $(CURDIR)/reports
 # How many runs of each `make bench` measures.
 RUNS       ?= 10
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
-LABELS     ?= !soak && (!crash || sample)
+LABELS     ?= !soak && !engine && (!crash || sample)
 
 # The suite of drills on real clusters; a label filter follows.
 SUITE = go test -tags e2e -count=1 -timeout 80m ./e2e -v -ginkgo.no-color -ginkgo.timeout 75m -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.label-filter
@@ -68,6 +68,11 @@ crash: engine build ## Kill drill before and after every step, on one and on thr
 .PHONY: bench
 bench: engine build ## Measure how long drills take the control plane away, as ratios, against the goals; takes two hours, or RUNS=3
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" go run ./hack/bench -runs $(RUNS) -dir '$(REPORTS)/bench'
+
+.PHONY: crash-engine
+crash-engine: engine build ## Restart a container engine in the midst of drills; the engine is one of their own, which takes root
+	@mkdir -p '$(REPORTS)'
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) engine
 
 .PHONY: mutants
 mutants: engine ## Take out one check after the other, and see that unit tests and sabotage notice; takes half an hour

@@ -4,10 +4,12 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,19 +26,39 @@ import (
 // drill starts the binary in a process group of its own, as a shell does.
 func drill(args ...string) *gexec.Session {
 	GinkgoHelper()
-	return drillIn(shared.stateHome, args...)
+	return here().drill(args...)
 }
 
-// drillIn starts it with another place to keep state, as on another machine.
-func drillIn(stateHome string, args ...string) *gexec.Session {
+// place is where drill is started.
+type place struct {
+	// stateHome is where it keeps state, as on a machine of its own.
+	stateHome string
+	// by is a command that starts it, and env are variables that it is given, where it is to find another container engine than the one that all specs share.
+	by, env []string
+}
+
+// here is where the specs start it that need no other place.
+func here() place { return place{stateHome: shared.stateHome} }
+
+// command is a command as it is started there.
+func (p place) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	argv := slices.Concat(p.by, []string{name}, args)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = slices.Concat(os.Environ(), []string{"XDG_STATE_HOME=" + p.stateHome, "KUBECONFIG=" + filepath.Join(p.stateHome, "untouched")}, p.env)
+	return cmd
+}
+
+func (p place) drill(args ...string) *gexec.Session {
 	GinkgoHelper()
-	cmd := exec.Command(shared.binary, args...)
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+stateHome, "KUBECONFIG="+filepath.Join(stateHome, "untouched"))
+	cmd := p.command(context.Background(), shared.binary, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s, err := gexec.Start(cmd, GinkgoWriter, GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
 	return s
 }
+
+// stateDir is drill's state directory there.
+func (p place) stateDir() string { return filepath.Join(p.stateHome, "drill") }
 
 // document reads what the session printed as a report.
 func document(s *gexec.Session) report.Document {

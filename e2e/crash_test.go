@@ -3,15 +3,9 @@
 package e2e
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
-	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -19,8 +13,6 @@ import (
 	"github.com/onsi/gomega/gexec"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
-	"github.com/etcd-drill/drill/pkg/cluster/kind"
-	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
@@ -29,183 +21,195 @@ import (
 	"github.com/etcd-drill/drill/scenarios"
 )
 
-// moment is when a drill is killed.
-type moment string
-
-// The two moments of a step between which lies all that it does: the journal says that it begins, and nothing was done yet; and all was done, and the journal doesn't say so. That
-// it has ended and the next one begins is the first moment of that one.
-const (
-	before moment = "before"
-	after  moment = "after"
-)
-
-// doomed is a run in a process of its own, which kills itself.
-type doomed struct {
-	ID, Cluster, StateDir, Procedure string
-	Worker                           []string
-	Step                             string
-	Moment                           moment
-}
-
-// doomedVariable holds a doomed in JSON, for the process that is to play it.
-const doomedVariable = "DRILL_E2E_DOOMED"
-
-// TestMain makes the test binary the process that is killed, when it is called as such.
-func TestMain(m *testing.M) {
-	if text := os.Getenv(doomedVariable); text != "" {
-		fmt.Fprintln(os.Stderr, "a run that was to be killed came to its end:", playDoomed(context.Background(), text))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-func playDoomed(ctx context.Context, text string) error {
-	var d doomed
-	if err := json.Unmarshal([]byte(text), &d); err != nil {
-		return err
-	}
-	provider, err := kind.New(ctx, kind.Options{StateDir: d.StateDir})
-	if err != nil {
-		return err
-	}
-	c, err := provider.Attach(ctx, d.Cluster)
-	if err != nil {
-		return err
-	}
-	die := func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
-	job := runner.Job{
-		ID: d.ID, Scenario: scenarios.DeploymentLoss(), Procedure: procedureOf(d.Procedure), Cluster: c, StateDir: d.StateDir,
-		Worker: etcd.Worker{Command: d.Worker}, OutageLimit: patience,
-		Observers: []plan.Observer{plan.ObserverFunc(func(e plan.Event) {
-			switch e := e.(type) {
-			case plan.StepStarted:
-				if e.Step.Name == d.Step && d.Moment == before {
-					die()
-				}
-			case plan.StepFinished:
-				if e.Step.Name == d.Step && d.Moment == after {
-					die()
-				}
-			}
-		})},
-	}
-	r, err := job.Run(ctx)
-	return fmt.Errorf("%s: %s, %w", r.Verdict, r.Reason, err)
-}
-
-func procedureOf(name string) procedure.Procedure {
-	i := slices.IndexFunc(procedure.All(), func(p procedure.Procedure) bool { return p.Name == name })
-	return procedure.All()[i]
-}
-
-// kill begins a run and waits until it has killed itself.
-func kill(ctx SpecContext, d doomed) {
-	GinkgoHelper()
-	text, err := json.Marshal(d)
-	Expect(err).NotTo(HaveOccurred())
-	self, err := os.Executable()
-	Expect(err).NotTo(HaveOccurred())
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), doomedVariable+"="+string(text))
-	s, err := gexec.Start(cmd, GinkgoWriter, GinkgoWriter)
-	Expect(err).NotTo(HaveOccurred())
-	Eventually(ctx, s).Should(gexec.Exit())
-	status, ok := s.Command.ProcessState.Sys().(syscall.WaitStatus)
-	Expect(ok && status.Signaled() && status.Signal() == syscall.SIGKILL).To(BeTrue(), "it ended with %v", s.Command.ProcessState)
-}
-
 // died is one case of the suite.
 type died struct {
 	step   string
 	moment moment
+	// down says that the control plane had been taken down by then, as far as the journal can tell.
+	down bool
+	// undoing says that the step is one of a rollback, and that this is what was killed.
+	undoing bool
 	// sample says that it is played with all the other specs, and not only in the suite of its own.
 	sample bool
 }
 
-// deaths are both moments of every step of the procedure's plan.
+// takeUp is a way to take up a run that was killed, and what must come of it.
+type takeUp struct {
+	// command is the command line's, and done the word for what it did.
+	command, done string
+	// status is what it exits with.
+	status int
+	as     func(died, report.Run)
+}
+
+// deaths are both moments of every step of the procedure's plan, and the midst of those that send what may arrive in part.
 func deaths(p procedure.Procedure, sample ...died) []died {
 	var out []died
+	down := false
 	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, stage.Textbook("any", p, "")).Steps {
-		for _, m := range []moment{before, after} {
+		down = down || s.Outage
+		for _, m := range momentsOf(s) {
 			d := died{step: s.Name, moment: m}
 			d.sample = slices.Contains(sample, d)
+			d.down = down
 			out = append(out, d)
 		}
 	}
 	return out
 }
 
-func doomedOn(c cluster.Cluster, p procedure.Procedure, d died) doomed {
+// deathsUndoing are those of its rollback.
+func deathsUndoing(p procedure.Procedure) []died {
+	var out []died
+	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, stage.Textbook("any", p, "")).Rollback {
+		for _, m := range momentsOf(s) {
+			out = append(out, died{step: s.Name, moment: m, down: true, undoing: true})
+		}
+	}
+	return out
+}
+
+func momentsOf(s plan.Step) []moment {
+	if slices.Contains([]string{"restore-snapshot", "prepare-manifest", "rollback-restore-old", "rollback-swap-manifest"}, s.Name) {
+		return []moment{before, midst, after}
+	}
+	return []moment{before, after}
+}
+
+func (p place) doomedOn(cluster string, by procedure.Procedure, d died) doomed {
 	return doomed{
-		ID: runner.NewID(time.Now()), Cluster: c.Name(), StateDir: shared.stateDir, Procedure: p.Name, Worker: shared.worker().Command, Step: d.step, Moment: d.moment,
+		ID: runner.NewID(time.Now()), Cluster: cluster, StateDir: p.stateDir(), Procedure: by.Name, Worker: shared.worker().Command, Step: d.step, Moment: d.moment,
 	}
 }
 
+// die begins a run that is killed as the case says, and returns its name. Where the kill is one of a rollback, the run itself was killed in its outage before.
+func (p place) die(ctx SpecContext, cluster string, by procedure.Procedure, d died) string {
+	GinkgoHelper()
+	doom := p.doomedOn(cluster, by, d)
+	if d.undoing {
+		first := doom
+		first.Step, first.Moment = outageOf(by), after
+		p.kill(ctx, first)
+		doom.Undo = true
+	}
+	p.kill(ctx, doom)
+	return doom.ID
+}
+
+// outageOf is the step of the procedure that exchanges etcd's data: whoever is killed after it leaves the control plane down, or about to be.
+func outageOf(p procedure.Procedure) string {
+	if p.Name == "manifest-edit" {
+		return "edit-manifest"
+	}
+	return "swap-manifest"
+}
+
+// takes takes up what was killed, and looks at what comes of it.
+func (p place) takes(ctx SpecContext, up takeUp, d died, id string) {
+	GinkgoHelper()
+	s := p.drill(up.command, id, "-o", "json")
+	Eventually(ctx, s).Should(gexec.Exit(up.status))
+	r := document(s).Runs[0]
+	up.as(d, r)
+	AddReportEntry(outcomeEntry, outcome{up.done, r}, ReportEntryVisibilityNever)
+	Expect(filepath.Join(runner.Dir(p.stateDir(), id), "report.json")).To(BeAnExistingFile())
+
+	again := p.drill(up.command, id)
+	Eventually(ctx, again).Should(gexec.Exit(0))
+	Expect(string(again.Out.Contents())).To(ContainSubstring("there is nothing to do"))
+}
+
 // killed makes specs of what is done about runs that were killed, for each of the cases.
-func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, command string, as func(SpecContext, report.Run)) {
+func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, up takeUp) {
 	for _, d := range cases {
 		labels := Label("crash")
 		if d.sample {
 			labels = Label("crash", "sample")
 		}
-		It(fmt.Sprintf("%s: killed %s %s", command, d.moment, d.step), labels, func(ctx SpecContext) {
-			doom := doomedOn(on(), p, d)
-			kill(ctx, doom)
+		It(fmt.Sprintf("%s: killed %s %s", up.command, d.moment, d.step), labels, func(ctx SpecContext) {
+			manifest := manifestOf(ctx, on())
+			id := here().die(ctx, on().Name(), p, d)
 			refused := drill("run", "deployment-loss", "--cluster", on().Name(), "-o", "json")
 			Eventually(ctx, refused).Should(gexec.Exit(1))
-			Expect(document(refused).Runs[0].Reason).To(ContainSubstring("run " + doom.ID + ": process "))
-
-			s := drill(command, doom.ID, "-o", "json")
-			Eventually(ctx, s).Should(gexec.Exit(0))
-			as(ctx, document(s).Runs[0])
-			Expect(filepath.Join(runner.Dir(shared.stateDir, doom.ID), "report.json")).To(BeAnExistingFile())
-
-			again := drill(command, doom.ID)
-			Eventually(ctx, again).Should(gexec.Exit(0))
-			Expect(string(again.Out.Contents())).To(ContainSubstring("there is nothing to do"))
+			Expect(document(refused).Runs[0].Reason).To(ContainSubstring("run " + id + ": process "))
+			here().takes(ctx, up, d, id)
+			if up.command == "rollback" && !d.down {
+				Expect(manifestOf(ctx, on())).To(Equal(manifest))
+			}
 		}, SpecTimeout(20*time.Minute))
 	}
 }
 
 // carriedOn is what a run must be that was carried on: proven, but for what only the process could know that was killed.
-func carriedOn(_ SpecContext, r report.Run) {
+func carriedOn(d died, r report.Run) {
 	GinkgoHelper()
 	Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
 	Expect(r.Resumed).To(Equal(1))
 	for _, c := range r.Checks {
-		if c.Status == plan.StatusSkipped {
-			Expect(c.Name).To(Equal("watches-honest"), c.Detail)
+		if d.down && c.Name == "watches-honest" {
+			Expect(c.Status).To(Equal(plan.StatusSkipped))
+			continue
 		}
+		Expect(c.Status).To(Equal(plan.StatusPassed), "%s: %s", c.Name, c.Detail)
 	}
 }
 
-// undone is what a run must be that was put back: proven to be, if it had changed anything.
-func undone(_ SpecContext, r report.Run) {
+// carriedOnAndUndone is what a run must be that was carried on to a recovery that fails: the old state is proven to be back.
+func carriedOnAndUndone(_ died, r report.Run) {
+	GinkgoHelper()
+	Expect(r.Verdict).To(Equal(plan.VerdictFailed), r.Reason)
+	Expect(r.Resumed).To(Equal(1))
+	putBack(r)
+}
+
+// undone is what a run must be that was put back: proven to be, if it had taken the control plane down, and left as it was otherwise.
+func undone(d died, r report.Run) {
 	GinkgoHelper()
 	Expect(r.Verdict).To(Equal(plan.VerdictInterrupted))
-	Expect(r.Rollback).To(BeElementOf(plan.StatusPassed, plan.Status("")))
-	if r.Rollback == plan.StatusPassed {
-		Expect(r.RollbackChecks).NotTo(BeEmpty())
+	if !d.down {
+		Expect(r.Rollback).To(BeEmpty())
+		return
 	}
+	putBack(r)
+}
+
+// putBack is what a run must be of which the old state was put back.
+func putBack(r report.Run) {
+	GinkgoHelper()
+	Expect(r.Rollback).To(Equal(plan.StatusPassed), "%s", r.Warnings)
+	Expect(r.RollbackChecks).NotTo(BeEmpty())
 	for _, c := range r.RollbackChecks {
 		Expect(c.Status).To(Equal(plan.StatusPassed), "%s: %s", c.Name, c.Detail)
 	}
 }
 
+// The ways to take up a run.
+func resume() takeUp   { return takeUp{"resume", "resumed", 0, carriedOn} }
+func rollback() takeUp { return takeUp{"rollback", "rolled back", 0, undone} }
+
+// The recovery, or the rollback, was given up or gone on with: 3 says that no recovery is proven.
+func resumeInVain() takeUp   { return takeUp{"resume", "resumed", 3, carriedOnAndUndone} }
+func resumeRollback() takeUp { return takeUp{"resume", "resumed", 3, undone} }
+
 var _ = Describe("a drill that is killed", Label("crashes"), func() {
 	for _, where := range []struct {
 		label         string
 		controlPlanes int
+		procedure     procedure.Procedure
+		resume        takeUp
 		resumed, back []died
 	}{
-		{"single", 1,
+		{"single", 1, procedure.KubeletStop(), resume(),
 			[]died{{step: "save-snapshot", moment: after}, {step: "swap-manifest", moment: after}},
 			[]died{{step: "start-kubelet", moment: after}}},
-		{"ha", 3, nil, nil},
+		{"ha", 3, procedure.KubeletStop(), resume(), nil, nil},
+		{"move", 1, procedure.ManifestMove(), resume(), nil, nil},
+		{"edit", 1, procedure.ManifestEdit(), resumeInVain(), nil, nil},
 	} {
-		p := procedure.KubeletStop()
-		Context(fmt.Sprintf("on %d control planes", where.controlPlanes), Ordered, ContinueOnFailure, Label(where.label), func() {
+		p := where.procedure
+		Context(fmt.Sprintf("on %d control planes, with %s", where.controlPlanes, p.Name), Ordered, ContinueOnFailure, Label(where.label), func() {
 			var c cluster.Cluster
+			on := func() cluster.Cluster { return c }
 			BeforeAll(func(ctx SpecContext) {
 				if where.controlPlanes == 1 {
 					c = shared.oneNode(ctx)
@@ -213,16 +217,20 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 					c = shared.newCluster(ctx, where.controlPlanes)
 				}
 			}, NodeTimeout(15*time.Minute))
-			killed(p, func() cluster.Cluster { return c }, deaths(p, where.resumed...), "resume", carriedOn)
-			killed(p, func() cluster.Cluster { return c }, deaths(p, where.back...), "rollback", undone)
+			killed(p, on, deaths(p, where.resumed...), where.resume)
+			killed(p, on, deaths(p, where.back...), rollback())
+			killed(p, on, deathsUndoing(p), resumeRollback())
+			killed(p, on, deathsUndoing(p), rollback())
 
 			It("rollback: from another machine, with nothing but the cluster", Label("crash"), func(ctx SpecContext) {
-				doom := doomedOn(c, p, died{step: "stop-control-plane", moment: after})
-				kill(ctx, doom)
-				elsewhere := GinkgoT().TempDir()
-				s := drillIn(elsewhere, "rollback", doom.ID, "--cluster", c.Name(), "-o", "json")
+				d := died{step: outageOf(p), moment: after, down: true}
+				id := here().die(ctx, c.Name(), p, d)
+				elsewhere := place{stateHome: GinkgoT().TempDir()}
+				s := elsewhere.drill("rollback", id, "--cluster", c.Name(), "-o", "json")
 				Eventually(ctx, s).Should(gexec.Exit(0))
-				undone(ctx, document(s).Runs[0])
+				r := document(s).Runs[0]
+				undone(d, r)
+				AddReportEntry(outcomeEntry, outcome{"rolled back", r}, ReportEntryVisibilityNever)
 			}, SpecTimeout(20*time.Minute))
 		})
 	}

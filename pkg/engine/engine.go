@@ -793,7 +793,7 @@ func (w *walk) proveUndone(ctx context.Context) bool {
 	return true
 }
 
-// byHand tells what a person types to put the old state back.
+// byHand tells how a person puts the old state back.
 func (w *walk) byHand() string {
 	var b strings.Builder
 	for _, s := range w.plan.Rollback {
@@ -801,8 +801,12 @@ func (w *walk) byHand() string {
 			fmt.Fprintf(&b, "\n  on %s: %s", c.On, c)
 		}
 	}
-	if b.Len() == 0 {
-		return ""
+	var told string
+	if w.opt.ID != "" {
+		told = fmt.Sprintf("; `drill rollback %s` puts the old state back", w.opt.ID)
 	}
-	return "; this puts the old state back by hand:" + b.String()
+	if b.Len() > 0 {
+		told += "; this does it by hand:" + b.String()
+	}
+	return told
 }

@@ -488,8 +488,9 @@ func TestByHand(t *testing.T) {
 		"no need to": {func(*script, func()) {}, engine.Options{}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			c.options.ID = "a-run"
 			r := walk(t, c.build, c.options)
-			if told := strings.Contains(r.warnings(), hint); told != c.told {
+			if told := strings.Contains(r.warnings(), hint) && strings.Contains(r.warnings(), "`drill rollback a-run`"); told != c.told {
 				t.Errorf("told: %v; warnings %q", told, r.warnings())
 			}
 			if got := rollback(r); got != c.status {
