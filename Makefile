@@ -14,8 +14,13 @@ RUNS       ?= 10
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
 LABELS     ?= !soak && !engine && (!crash || sample)
 
+# Which part of `make crash`, for example: make crash KILLS='crash && single' (or ha, move, edit: see e2e/crash_test.go)
+KILLS      ?= crash
+# How many minutes the suite of drills on real clusters may take.
+MINUTES     = 75
+
 # The suite of drills on real clusters; a label filter follows.
-SUITE = go test -tags e2e -count=1 -timeout 80m ./e2e -v -ginkgo.no-color -ginkgo.timeout 75m -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.label-filter
+SUITE = go test -tags e2e -count=1 -timeout $$(($(MINUTES) + 5))m ./e2e -v -ginkgo.no-color -ginkgo.timeout $(MINUTES)m -ginkgo.junit-report='$(REPORTS)/e2e.xml' -ginkgo.label-filter
 
 NODEIMAGE = go -C hack/nodeimage run . ensure --kubernetes $(KUBERNETES)
 
@@ -61,15 +66,17 @@ sabotage: engine ## Run the sabotaged drills alone: each fault must be caught by
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) sabotage
 
 .PHONY: crash
-crash: engine build ## Kill drill before and after every step, on one and on three control planes; takes hours
+crash: MINUTES = 1440
+crash: engine build ## Kill drill before, in and after every step, on one and on three control planes; takes many hours
 	@mkdir -p '$(REPORTS)'
-	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) crash
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) '$(KILLS)'
 
 .PHONY: bench
 bench: engine build ## Measure how long drills take the control plane away, as ratios, against the goals; takes two hours, or RUNS=3
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" go run ./hack/bench -runs $(RUNS) -dir '$(REPORTS)/bench'
 
 .PHONY: crash-engine
+crash-engine: MINUTES = 150
 crash-engine: engine build ## Restart a container engine in the midst of drills; the engine is one of their own, which takes root
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) engine

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/journal"
+	"github.com/etcd-drill/drill/pkg/plan"
 )
 
 const mirrored = "/var/lib/drill/a-run"
@@ -87,5 +89,37 @@ func TestMirrorIsNotWaitedForTooLong(t *testing.T) {
 	n.mu.Unlock()
 	if err == nil || !strings.Contains(err.Error(), "it took longer than that") {
 		t.Error(err)
+	}
+}
+
+// TestOutageIsPutOff until the copies are on the nodes; but not one that has begun already: what takes the control plane down again when a run is carried on needs no leave.
+func TestOutageIsPutOff(t *testing.T) {
+	step := plan.StepStarted{At: time.Now(), Step: plan.Step{Name: "stop-kubelet", Phase: plan.Recover, Outage: true}}
+	for _, down := range []bool{false, true} {
+		n := newLocal(t, "a")
+		n.fail(errors.New("the node is away"))
+		dir := t.TempDir()
+		book, err := journal.Create(dir, journal.Run{ID: "a-run"}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := journal.Entry{At: time.Now(), Kind: journal.StepBegins, Step: "stop-kubelet", Phase: plan.Recover, Outage: true}
+		if down {
+			if err := book.Append(begun); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := &recorder{dir: dir, journal: book, mirror: newTestMirror(t, n), down: down}
+		book.Watch(func(content []byte) { r.mirror.put(journal.FileName, content) })
+		if err := r.Record(t.Context(), step); (err == nil) != down {
+			t.Errorf("down %t: %v", down, err)
+		}
+		if err := book.Close(); err != nil {
+			t.Fatal(err)
+		}
+		state, err := journal.Read(dir)
+		if err != nil || state.OutageBegan.IsZero() == down {
+			t.Errorf("down %t: the outage began at %s, %v", down, state.OutageBegan, err)
+		}
 	}
 }

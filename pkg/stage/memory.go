@@ -52,8 +52,9 @@ type memory struct {
 
 // rememberedMember is a control plane as its manifest described it before anything was touched.
 type rememberedMember struct {
-	Node string                  `json:"node"`
-	Etcd controlplane.EtcdConfig `json:"etcd"`
+	Node    string                  `json:"node"`
+	Address string                  `json:"address"`
+	Etcd    controlplane.EtcdConfig `json:"etcd"`
 }
 
 // written is what was written last: the revisions of the inventories, and the rest. What is on the disk already isn't written again: within the outage every write is waited for.
@@ -83,7 +84,7 @@ func (s *Stage) Remember() error {
 		Holders: s.before.holders, RevisionBefore: before.Revision, Clocks: before.Clocks,
 	}
 	for _, member := range s.Target.Members {
-		m.Members = append(m.Members, rememberedMember{Node: member.Name, Etcd: member.Etcd})
+		m.Members = append(m.Members, rememberedMember{Node: member.Name, Address: member.Node.Address(), Etcd: member.Etcd})
 	}
 	if s.Subject.Revisions != nil {
 		m.Highest = s.Subject.Revisions.Highest()
@@ -177,6 +178,11 @@ func recallMembers(c cluster.Cluster, remembered []rememberedMember) ([]controlp
 		i := slices.IndexFunc(nodes, func(n cluster.Node) bool { return n.Name() == r.Node })
 		if i < 0 {
 			return nil, fmt.Errorf("cluster %s has no control plane %s any more, which it had when the run began; is it another cluster of that name?", c.Name(), r.Node)
+		}
+		// The manifests that were kept or staged name it, and so does the membership of the restored directory.
+		if now := nodes[i].Address(); r.Address != "" && now != r.Address {
+			return nil, fmt.Errorf("node %s had the address %s when the run began and has %s now, so what the run has prepared would not work; hint: an engine that was restarted may have given its address "+
+				"to another container: stop that one, restart this node, and call this again", r.Node, r.Address, now)
 		}
 		out = append(out, controlplane.Member{Name: r.Node, Node: nodes[i], Etcd: r.Etcd})
 	}

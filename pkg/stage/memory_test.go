@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -138,6 +139,7 @@ func TestForgotten(t *testing.T) {
 	for content, want := range map[string]string{
 		"{":                             "reading what is known of the run",
 		`{"members":[{"node":"gone"}]}`: "no control plane gone any more",
+		fmt.Sprintf(`{"members":[{"node":%q,"address":"192.0.2.7"}]}`, c.node.Name()): "had the address 192.0.2.7 when the run began and has " + c.node.Address() + " now",
 	} {
 		if err := os.WriteFile(filepath.Join(o.Dir, MemoryFile), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -626,3 +626,34 @@ func TestProgressLines(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestStart: what doesn't run of a cluster is started, and nothing else.
+func TestStart(t *testing.T) {
+	script := answering + `case "$1" in
+ps) case "$*" in *=gone*) ;; *) echo c1; echo c2; echo c3;; esac;;
+container) cat <<END
+[{"Id":"c1","Name":"/a-control-plane","State":{"Running":$FIRST},"Config":{"Labels":{"io.x-k8s.kind.cluster":"a","io.x-k8s.kind.role":"control-plane"}}},
+ {"Id":"c2","Name":"/a-control-plane2","State":{"Running":true},"Config":{"Labels":{"io.x-k8s.kind.cluster":"a","io.x-k8s.kind.role":"control-plane"}}},
+ {"Id":"c3","Name":"/a-external-load-balancer","State":{"Running":$FIRST},"Config":{"Labels":{"io.x-k8s.kind.cluster":"a","io.x-k8s.kind.role":"external-load-balancer"}}}]
+END
+;;
+start) if [ "$*" != "start c1 c3" ] || [ "$FIRST" = true ]; then echo "unexpected: $*" >&2; exit 1; fi; if [ "$BROKEN" ]; then echo "no room" >&2; exit 1; fi;;
+*) echo "unexpected: $*" >&2; exit 1;;
+esac`
+	fakeEngine(t, map[string]string{"docker": script})
+	p := newProvider(t)
+	for running, want := range map[string][]string{"true": nil, "false": {"a-control-plane", "a-external-load-balancer"}} {
+		t.Setenv("FIRST", running)
+		if got, err := p.Start(t.Context(), "a"); err != nil || !slices.Equal(got, want) {
+			t.Errorf("running %s: started %q, %v; want %q", running, got, err, want)
+		}
+	}
+	t.Setenv("FIRST", "false")
+	t.Setenv("BROKEN", "yes")
+	if _, err := p.Start(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "a-external-load-balancer") || !strings.Contains(err.Error(), "no room") {
+		t.Error(err)
+	}
+	if _, err := p.Start(t.Context(), "gone"); !errors.Is(err, cluster.ErrNotFound) {
+		t.Error(err)
+	}
+}
