@@ -47,7 +47,10 @@ func newOwnEngine(ctx SpecContext) *ownEngine {
 	}, NodeTimeout(3*time.Minute))
 	e.does(ctx, e.command(ctx, "ip", "link", "set", "lo", "up"))
 	e.start(ctx)
-	DeferCleanup(func(ctx SpecContext) { e.stop(ctx, syscall.SIGTERM) }, NodeTimeout(3*time.Minute))
+	DeferCleanup(func(ctx SpecContext) {
+		e.stop(ctx, syscall.SIGTERM)
+		e.does(ctx, exec.CommandContext(ctx, "umount", e.data())) // the engine mounts it on itself, and leaves it so
+	}, NodeTimeout(3*time.Minute))
 
 	image := os.Getenv("DRILL_NODE_IMAGE")
 	Expect(image).NotTo(BeEmpty(), "$DRILL_NODE_IMAGE names the node image")
@@ -61,11 +64,12 @@ func newOwnEngine(ctx SpecContext) *ownEngine {
 }
 
 func (e *ownEngine) host() string { return "unix://" + filepath.Join(e.dir, "sock") }
+func (e *ownEngine) data() string { return filepath.Join(e.dir, "data") }
 
 func (e *ownEngine) start(ctx context.Context) {
 	GinkgoHelper()
 	cmd := e.command(context.WithoutCancel(ctx), "dockerd",
-		"--host", e.host(), "--data-root", filepath.Join(e.dir, "data"), "--exec-root", filepath.Join(e.dir, "exec"), "--pidfile", filepath.Join(e.dir, "pid"),
+		"--host", e.host(), "--data-root", e.data(), "--exec-root", filepath.Join(e.dir, "exec"), "--pidfile", filepath.Join(e.dir, "pid"),
 		// Where containerd is the host's, the engines share it.
 		"--containerd-namespace", e.namespace, "--containerd-plugins-namespace", e.namespace+"-plugins")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
