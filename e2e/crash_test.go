@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -27,10 +28,18 @@ type died struct {
 	moment moment
 	// down says that the control plane had been taken down by then, as far as the journal can tell.
 	down bool
-	// undoing says that the step is one of a rollback, and that this is what was killed.
-	undoing bool
+	// takenUp says that the run had been killed before, in its outage, and that it was taken up with this command when it was killed as said here.
+	takenUp string
 	// sample says that it is played with all the other specs, and not only in the suite of its own.
 	sample bool
+}
+
+// again says in the name of a spec what had become of the run before.
+func (d died) again() string {
+	if d.takenUp == "" {
+		return ""
+	}
+	return " once more, at its " + d.takenUp + ","
 }
 
 // takeUp is a way to take up a run that was killed, and what must come of it.
@@ -58,12 +67,21 @@ func deaths(p procedure.Procedure, sample ...died) []died {
 	return out
 }
 
+// deathsAtTheEnd come after the last step, when a check is about to make something on the cluster or has; and once more when the run had been killed before.
+func deathsAtTheEnd() []died {
+	const altering = "new-work-runs"
+	return []died{
+		{step: altering, moment: before, down: true}, {step: altering, moment: after, down: true},
+		{step: "start-kubelet", moment: after, down: true, takenUp: "resume"},
+	}
+}
+
 // deathsUndoing are those of its rollback.
 func deathsUndoing(p procedure.Procedure) []died {
 	var out []died
 	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, stage.Textbook("any", p, "")).Rollback {
 		for _, m := range momentsOf(s) {
-			out = append(out, died{step: s.Name, moment: m, down: true, undoing: true})
+			out = append(out, died{step: s.Name, moment: m, down: true, takenUp: "rollback"})
 		}
 	}
 	return out
@@ -82,15 +100,15 @@ func (p place) doomedOn(cluster string, by procedure.Procedure, d died) doomed {
 	}
 }
 
-// die begins a run that is killed as the case says, and returns its name. Where the kill is one of a rollback, the run itself was killed in its outage before.
+// die begins a run that is killed as the case says, and returns its name. Where it was taken up before that, it had been killed in its outage.
 func (p place) die(ctx SpecContext, cluster string, by procedure.Procedure, d died) string {
 	GinkgoHelper()
 	doom := p.doomedOn(cluster, by, d)
-	if d.undoing {
+	if d.takenUp != "" {
 		first := doom
 		first.Step, first.Moment = outageOf(by), after
 		p.kill(ctx, first)
-		doom.Undo = true
+		doom.TakeUp = d.takenUp
 	}
 	p.kill(ctx, doom)
 	return doom.ID
@@ -126,7 +144,7 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, up t
 		if d.sample {
 			labels = Label("crash", "sample")
 		}
-		It(fmt.Sprintf("%s: killed %s %s", up.command, d.moment, d.step), labels, func(ctx SpecContext) {
+		It(strings.TrimSpace(fmt.Sprintf("%s: killed%s %s %s", up.command, d.again(), d.moment, d.step)), labels, func(ctx SpecContext) {
 			manifest := manifestOf(ctx, on())
 			id := here().die(ctx, on().Name(), p, d)
 			refused := drill("run", "deployment-loss", "--cluster", on().Name(), "-o", "json")
@@ -144,12 +162,28 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, up t
 func carriedOn(d died, r report.Run) {
 	GinkgoHelper()
 	Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
-	Expect(r.Resumed).To(Equal(1))
+	resumed := 1
+	if d.takenUp != "" {
+		resumed = 2
+	}
+	Expect(r.Resumed).To(Equal(resumed))
 	for _, c := range r.Checks {
 		if d.down && c.Name == "watches-honest" {
 			Expect(c.Status).To(Equal(plan.StatusSkipped))
 			continue
 		}
+		Expect(c.Status).To(Equal(plan.StatusPassed), "%s: %s", c.Name, c.Detail)
+	}
+}
+
+// cleanedUp is what a run must be that had been proven by the process that was killed: what that one has found and measured is told, and nothing looked at again.
+func cleanedUp(_ died, r report.Run) {
+	GinkgoHelper()
+	Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+	Expect(r.Rollback).To(BeEmpty())
+	Expect(r.Outage.EtcdSeconds).NotTo(BeNil())
+	Expect(r.Loss.Revisions).NotTo(BeNil())
+	for _, c := range r.Checks {
 		Expect(c.Status).To(Equal(plan.StatusPassed), "%s: %s", c.Name, c.Detail)
 	}
 }
@@ -221,6 +255,11 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 			killed(p, on, deaths(p, where.back...), rollback())
 			killed(p, on, deathsUndoing(p), resumeRollback())
 			killed(p, on, deathsUndoing(p), rollback())
+			if p.Name == "kubelet-stop" {
+				killed(p, on, deathsAtTheEnd(), resume())
+				killed(p, on, deathsAtTheEnd(), rollback())
+				killed(p, on, []died{{moment: during}}, takeUp{"resume", "resumed", 0, cleanedUp})
+			}
 
 			It("rollback: from another machine, with nothing but the cluster", Label("crash"), func(ctx SpecContext) {
 				d := died{step: outageOf(p), moment: after, down: true}

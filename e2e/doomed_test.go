@@ -10,10 +10,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -23,6 +25,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
 	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/journal"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
@@ -34,10 +37,11 @@ import (
 type moment string
 
 // The two moments of a step between which lies all that it does: the journal says that it begins, and nothing was done yet; and all was done, and the journal doesn't say so. That
-// it has ended and the next one begins is the first moment of that one. In the midst of a step that sends something to a node is when a part of that is there.
+// it has ended and the next one begins is the first moment of that one. When the verdict is in the journal, what the run has made on the cluster is about to go. In the midst of a step that sends something to a node is when a part of that is there.
 const (
 	before moment = "before"
 	midst  moment = "in the midst of"
+	during moment = "when it has judged, cleaning up"
 	after  moment = "after"
 )
 
@@ -47,8 +51,8 @@ type doomed struct {
 	Worker                           []string
 	Step                             string
 	Moment                           moment
-	// Undo says that another process has left the run, and that this one is to put the old state back.
-	Undo bool
+	// TakeUp says that another process has left the run, and what this one is to do about it: resume or rollback. Empty for one that begins it.
+	TakeUp string
 }
 
 // doomedVariable holds a doomed in JSON, for the process that is to play it.
@@ -79,7 +83,7 @@ func playDoomed(ctx context.Context, text string) error {
 		return err
 	}
 	job, do := runner.Job{ID: d.ID, Scenario: scenarios.DeploymentLoss(), Procedure: procedureOf(d.Procedure), OutageLimit: patience}, runner.Job.Run
-	if d.Undo {
+	if d.TakeUp != "" {
 		found, err := runner.Find(d.StateDir, d.ID)
 		if err != nil {
 			return err
@@ -87,7 +91,9 @@ func playDoomed(ctx context.Context, text string) error {
 		if job, err = runner.JobOf(found.Run); err != nil {
 			return err
 		}
-		do = runner.Job.Rollback
+		if do = runner.Job.Resume; d.TakeUp == "rollback" {
+			do = runner.Job.Rollback
+		}
 	}
 	var cut bool
 	job.Cluster, job.StateDir, job.Worker = cutting{c, &cut}, d.StateDir, etcd.Worker{Command: d.Worker}
@@ -98,14 +104,34 @@ func playDoomed(ctx context.Context, text string) error {
 				die()
 			}
 			cut = e.Step.Name == d.Step && d.Moment == midst
+		case plan.CheckStarted:
+			if e.Check.Name == d.Step && d.Moment == before {
+				die()
+			}
+		case plan.CheckFinished:
+			if e.Check.Name == d.Step && d.Moment == after {
+				die()
+			}
 		case plan.StepFinished:
 			if e.Step.Name == d.Step && d.Moment == after && !e.Earlier {
 				die()
 			}
 		}
 	})}
+	if d.Moment == during {
+		go dieOnceJudged(filepath.Join(runner.Dir(d.StateDir, d.ID), journal.FileName))
+	}
 	r, err := do(job, ctx)
 	return fmt.Errorf("%s: %s, %w", r.Verdict, r.Reason, err)
+}
+
+// dieOnceJudged ends this process as soon as the journal holds a verdict.
+func dieOnceJudged(path string) {
+	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+		if content, err := os.ReadFile(path); err == nil && strings.Contains(string(content), fmt.Sprintf(`"kind":%q`, journal.Judged)) {
+			die()
+		}
+	}
 }
 
 func procedureOf(name string) procedure.Procedure {

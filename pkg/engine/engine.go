@@ -216,12 +216,16 @@ type walk struct {
 	reason   string
 	ran      int         // checks of phase Prove that passed or failed
 	untrue   []string    // the checks that failed
+	proof    plan.Proof  // what the checks of phase Prove saw, and what was measured
 	undone   plan.Status // of the rollback; empty when there was none
 	regained int         // checks of the rollback that passed
 	unproven []string    // the checks of the rollback that failed
 }
 
 func (w *walk) emit(e plan.Event) {
+	if f, ok := e.(plan.CheckFinished); ok && f.Check.Phase == plan.Prove {
+		w.proof.Checks = append(slices.DeleteFunc(w.proof.Checks, func(p plan.Proven) bool { return p.Check == f.Check.Name }), plan.Proven{Check: f.Check.Name, Finding: f.Finding, Elapsed: f.Elapsed})
+	}
 	for _, o := range w.opt.Observers {
 		o.Observe(e)
 	}
@@ -240,8 +244,14 @@ func (w *walk) fail(v plan.Verdict, reason string) {
 
 func (w *walk) run(ctx context.Context) Outcome {
 	w.start(ctx)
-	w.steps(ctx)
-	w.checks(ctx, plan.Prove)
+	if w.opt.Past != nil && w.opt.Past.Proof != nil {
+		ctx = context.WithoutCancel(ctx) // what is proven must not be put back because somebody is in a hurry
+		w.steps(ctx)
+		w.proven(*w.opt.Past.Proof)
+	} else {
+		w.steps(ctx)
+		w.checks(ctx, plan.Prove)
+	}
 	w.judge()
 	if w.verdict == plan.VerdictFailed {
 		_ = w.unkept(w.record(context.WithoutCancel(ctx), plan.Judged{At: time.Now(), Verdict: w.verdict, Reason: w.reason}))
@@ -375,6 +385,22 @@ func (w *walk) protected(ctx context.Context) {
 // step needs what may not have lasted.
 func (w *walk) again(s plan.Step) bool {
 	return s.Live && w.marks.OutageBegan.IsZero() || s.Until != "" && w.opt.Past != nil && !w.opt.Past.Begun[s.Until]
+}
+
+// proven tells of the checks of which an earlier process has the answers. What they looked at may be gone by now, because it has begun to clean up.
+func (w *walk) proven(earlier plan.Proof) {
+	for _, c := range w.plan.Checks {
+		i := slices.IndexFunc(earlier.Checks, func(p plan.Proven) bool { return p.Check == c.Name })
+		if c.Phase != plan.Prove || i < 0 {
+			continue
+		}
+		now, p := time.Now(), earlier.Checks[i]
+		w.emit(plan.CheckStarted{At: now, Check: c})
+		w.emit(plan.CheckFinished{At: now, Check: c, Finding: p.Finding, Elapsed: p.Elapsed})
+		if p.Finding.Status == plan.StatusPassed {
+			w.ran++
+		}
+	}
 }
 
 // past tells of a step that an earlier process has carried out.
@@ -702,8 +728,14 @@ func (w *walk) judge() {
 // the plan left running closed. It goes on when the run was interrupted, within a bound of its own.
 func (w *walk) after(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	if w.plan.Measure != nil && w.verdict != plan.VerdictInterrupted { // who interrupts waits for the old state, not for numbers
+	switch {
+	case w.opt.Past != nil && w.opt.Past.Proof != nil:
+		w.emit(plan.Measured{At: time.Now(), Measurement: w.opt.Past.Proof.Measurement})
+	case w.plan.Measure != nil && w.verdict != plan.VerdictInterrupted: // who interrupts waits for the old state, not for numbers
 		w.measure(ctx)
+	}
+	if w.verdict == plan.VerdictPassed {
+		_ = w.unkept(w.record(ctx, plan.Judged{At: time.Now(), Verdict: w.verdict, Proof: &w.proof}))
 	}
 	if w.plan.Evidence != nil && w.opt.EvidenceDir != "" && (w.verdict == plan.VerdictFailed || w.verdict == plan.VerdictBroken) {
 		w.evidence(ctx)
@@ -733,6 +765,8 @@ func (w *walk) measure(ctx context.Context) {
 		w.warn("not everything could be measured: %v", err)
 	}
 	w.emit(plan.Measured{At: time.Now(), Measurement: m})
+	w.proof.Measurement = m
+	w.proof.Measurement.Probe = nil
 }
 
 func (w *walk) evidence(ctx context.Context) {

@@ -18,6 +18,8 @@ type Past struct {
 	Began   time.Time
 	Verdict plan.Verdict
 	Reason  string
+	// Proof is what the recovery was proven by, where an earlier process had come to that verdict and was about to remove what the run had made on the cluster; nil where none had.
+	Proof *plan.Proof
 	// Marks are the moments that were reached. With them everything counts from when it really began.
 	Marks plan.Marks
 }

@@ -249,6 +249,62 @@ func TestNeedsToLast(t *testing.T) {
 	}
 }
 
+// noted is a journal of what was judged.
+type noted struct{ judged []plan.Judged }
+
+func (n *noted) Record(_ context.Context, e plan.Event) error {
+	if j, ok := e.(plan.Judged); ok {
+		n.judged = append(n.judged, j)
+	}
+	return nil
+}
+
+// TestKilledWhileItCleanedUp: what is proven stays proven, though the workload that was looked at is gone by now; and it isn't put back because somebody interrupts.
+func TestKilledWhileItCleanedUp(t *testing.T) {
+	n := &noted{}
+	seconds := 7.0
+	build := func(look plan.Finding) func(s *script, _ func()) {
+		return func(s *script, _ func()) {
+			s.look("proven", func(context.Context) (plan.Finding, error) { s.note("proven"); return look, nil })
+			s.Measure = func(context.Context, plan.Marks) (plan.Measurement, error) {
+				s.note("measure")
+				return plan.Measurement{Outage: plan.Outage{EtcdSeconds: &seconds}, Probe: &plan.Probe{}}, nil
+			}
+			s.Close = func(_ context.Context, tidy bool) error { s.note(fmt.Sprintf("close tidy=%v", tidy)); return nil }
+		}
+	}
+	if r := walk(t, build(plan.Passed("two pods", "their names")), engine.Options{Journal: n}); r.Verdict != plan.VerdictPassed || len(n.judged) != 1 || n.judged[0].Proof == nil {
+		t.Fatalf("%s, judged %+v", r.Verdict, n.judged)
+	}
+	proof := *n.judged[0].Proof
+	if proof.Measurement.Probe != nil {
+		t.Error("the samples are kept in the journal")
+	}
+	past := &engine.Past{Done: map[string]time.Duration{}, Begun: map[string]bool{}, Proof: &proof, Marks: plan.Marks{BreakBegan: time.Now(), OutageBegan: time.Now()}}
+	for _, w := range words("arrange, protect, break, recover") {
+		past.Done[w], past.Begun[w] = time.Second, true
+	}
+	for _, interrupted := range []bool{false, true} {
+		r := walk(t, func(s *script, stop func()) {
+			build(plan.Failed("no pods", ""))(s, stop)
+			if interrupted {
+				stop()
+			}
+		}, engine.Options{Past: past})
+		if r.Verdict != plan.VerdictPassed || !slices.Equal(r.done, words("close tidy=true")) {
+			t.Errorf("%s %s: %q", r.Verdict, r.Reason, r.done)
+		}
+		if f := r.finding("proven"); f.Detail != "two pods" || !slices.Equal(f.Evidence, words("their names")) {
+			t.Errorf("%+v", f)
+		}
+		for _, e := range r.events {
+			if m, ok := e.(plan.Measured); ok && m.Measurement.Outage.EtcdSeconds != &seconds {
+				t.Errorf("measured %+v", m.Measurement)
+			}
+		}
+	}
+}
+
 // back adds a check of the rollback that says this each time it is asked.
 func (s *script) back(say func() plan.Finding) {
 	s.RollbackChecks = append(s.RollbackChecks, plan.Check{Name: "back", Phase: plan.Rollback, Look: func(context.Context) (plan.Finding, error) {

@@ -112,6 +112,8 @@ type Entry struct {
 	Verdict  plan.Verdict `json:"verdict,omitempty"`
 	Reason   string       `json:"reason,omitempty"`
 	Rollback plan.Status  `json:"rollback,omitempty"`
+	// Proof is of Judged, for a run that passed.
+	Proof *plan.Proof `json:"proof,omitempty"`
 }
 
 // Journal is a run's journal, open for writing. Methods may be called concurrently.

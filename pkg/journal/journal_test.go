@@ -101,6 +101,23 @@ func TestRollbackThatBeganByItself(t *testing.T) {
 	}
 }
 
+// TestProof: what a run was judged by that passed is known to whoever takes it up.
+func TestProof(t *testing.T) {
+	dir, j := create(t)
+	lost := int64(3)
+	proof := plan.Proof{
+		Checks:      []plan.Proven{{Check: "reads-agree", Finding: plan.Passed("all say the same", "one", "two"), Elapsed: time.Second}},
+		Measurement: plan.Measurement{Loss: plan.Loss{Revisions: &lost}, Snapshot: &plan.SnapshotInfo{Path: "/snapshot.db", TakenAt: at(1)}},
+	}
+	if err := j.Append(journal.Entry{At: at(2), Kind: journal.Judged, Verdict: plan.VerdictPassed, Proof: &proof}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := journal.Read(dir)
+	if err != nil || s.Judged != plan.VerdictPassed || !reflect.DeepEqual(s.Proof, &proof) || s.Settled() {
+		t.Errorf("%+v, %v; want %+v", s.Proof, err, proof)
+	}
+}
+
 // TestNotBegun: a step that was refused after its line was written has not begun, and no outage with it.
 func TestNotBegun(t *testing.T) {
 	dir, j := create(t)

@@ -24,6 +24,8 @@ type State struct {
 	Undoing bool
 	// Judged is the verdict that was known before the run came to its end; empty as long as none was, or none that says more than the steps.
 	Judged plan.Verdict
+	// Proof is what it was judged by, where it passed.
+	Proof *plan.Proof
 	// End is what the run came to; nil as long as it has not.
 	End *End
 }
@@ -111,7 +113,7 @@ func (s *State) take(e Entry) {
 			s.OutageBegan = time.Time{}
 		}
 	case Judged:
-		s.Judged = e.Verdict
+		s.Judged, s.Proof = e.Verdict, e.Proof
 	case Ended:
 		s.End = &End{At: e.At, Verdict: e.Verdict, Reason: e.Reason, Rollback: e.Rollback}
 	}

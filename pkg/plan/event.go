@@ -95,6 +95,22 @@ type Judged struct {
 	At      time.Time
 	Verdict Verdict
 	Reason  string
+	// Proof is what a run was judged by that passed: nobody can look again once it has begun to remove what it made on the cluster. Nil for other verdicts.
+	Proof *Proof
+}
+
+// Proof is what was found in a recovery that is proven.
+type Proof struct {
+	Checks []Proven `json:"checks"`
+	// Measurement is without its Probe.
+	Measurement Measurement `json:"measurement"`
+}
+
+// Proven is what a check of phase Prove saw in the end.
+type Proven struct {
+	Check   string        `json:"check"`
+	Finding Finding       `json:"finding"`
+	Elapsed time.Duration `json:"elapsed"`
 }
 
 // RunFinished is the last event of every run.

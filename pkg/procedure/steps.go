@@ -457,7 +457,7 @@ func rollback(t Target, back ...plan.Step) []plan.Step {
 	stop := steps[0].Do
 	steps[0].Do = func(ctx context.Context) error {
 		// That nodes could not be reached for a while may be why the recovery has failed.
-		return errors.Join(t.waitNodes(ctx), stop(ctx))
+		return errors.Join(t.Reach(ctx), stop(ctx))
 	}
 	waits := waitSteps(t, everything())
 	steps = append(steps, start, waits[0], waits[1])
@@ -471,13 +471,30 @@ func rollback(t Target, back ...plan.Step) []plan.Step {
 	return steps
 }
 
-// nodePoll is how often a node is asked whether it can be worked on.
-const nodePoll = time.Second
+// How often a node is asked whether it can be worked on, and how long it may take until an etcd is ready that kubelet starts on its old data.
+const (
+	nodePoll = time.Second
+	oldWait  = 45 * time.Second
+)
 
-// waitNodes waits until every node can be worked on, or as long as one is waited for.
-func (t Target) waitNodes(ctx context.Context) error {
+// Reach waits until every node can be worked on, which may have been started anew or out of reach. Where kubelet runs there and the manifest in place still names the old data directory, it gives that
+// etcd time to start, too: the last writes of one that was cut off are in its write-ahead log alone, and get into the database, which is all that a rollback reads, only when it has read that.
+func (t Target) Reach(ctx context.Context) error {
 	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-		return controlplane.WaitRuntime(ctx, m.Node, nodePoll)
+		if err := controlplane.WaitRuntime(ctx, m.Node, nodePoll); err != nil {
+			return err
+		}
+		unit, err := controlplane.KubeletUnitOf(ctx, m.Node)
+		if err != nil || unit.Active != "active" {
+			return nil
+		}
+		if now, err := controlplane.ReadEtcdConfig(ctx, m.Node); err != nil || now.HostDataDir != m.Etcd.HostDataDir {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, oldWait)
+		defer cancel()
+		_ = controlplane.WaitReady(ctx, m.Node, controlplane.Etcd, nodePoll) // one that doesn't start, for want of other members for example, must not keep anybody from what is to be done
+		return nil
 	})
 }
 

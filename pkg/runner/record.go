@@ -63,7 +63,7 @@ func (r *recorder) Record(ctx context.Context, e plan.Event) error {
 		}
 		return r.journal.Append(entry)
 	case plan.Judged:
-		return r.journal.Append(journal.Entry{At: e.At.UTC(), Kind: journal.Judged, Verdict: e.Verdict, Reason: e.Reason})
+		return r.journal.Append(journal.Entry{At: e.At.UTC(), Kind: journal.Judged, Verdict: e.Verdict, Reason: e.Reason, Proof: e.Proof})
 	case plan.RunFinished:
 		return r.journal.Append(journal.Entry{At: e.At.UTC(), Kind: journal.Ended, Verdict: e.Verdict, Reason: e.Reason, Rollback: e.Rollback})
 	default:

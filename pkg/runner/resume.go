@@ -207,7 +207,7 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	var builder report.Builder
 	s, err := stage.Recall(ctx, j.Cluster, j.Procedure, j.stageOptions(Dir(j.StateDir, j.ID), &builder))
 	if errors.Is(err, stage.ErrForgotten) && len(state.Steps) == 0 { // it was killed before it did anything
-		if err := j.rise(ctx, true); err != nil {
+		if err := j.answers(ctx); err != nil {
 			return report.Run{}, err
 		}
 		s, err = stage.Set(ctx, j.Cluster, j.Procedure, j.stageOptions(Dir(j.StateDir, j.ID), &builder))
@@ -215,8 +215,13 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	if err != nil {
 		return report.Run{}, err
 	}
-	if err := j.rise(ctx, !undo && state.OutageBegan.IsZero()); err != nil {
-		return report.Run{}, err
+	if err := s.Target.Reach(ctx); err != nil {
+		return report.Run{}, fmt.Errorf("cluster %s can't be worked on: %w; nothing was touched, call this again when it can", j.Cluster.Name(), err)
+	}
+	if !undo && state.OutageBegan.IsZero() {
+		if err := j.answers(ctx); err != nil {
+			return report.Run{}, err
+		}
 	}
 	if err := j.claim(ctx); err != nil {
 		return report.Run{}, err
@@ -234,6 +239,9 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 		Done: map[string]time.Duration{}, Begun: map[string]bool{}, Resumed: state.Resumed + 1, Began: state.Run.StartedAt,
 		Marks: plan.Marks{BreakBegan: state.BreakBegan, OutageBegan: state.OutageBegan},
 	}
+	if !undo {
+		past.Proof = state.Proof
+	}
 	if state.End != nil {
 		past.Verdict, past.Reason = state.End.Verdict, state.End.Reason
 	}
@@ -249,31 +257,28 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	return j.walk(ctx, book, s, &builder, how, past)
 }
 
-// How often a control plane is asked whether it can be worked on, and for how long it may take to answer again.
+// How often a control plane is asked whether it answers, and how long it may take to do so.
 const (
-	risePoll  = time.Second
-	riseLimit = 3 * time.Minute
+	answerPoll  = time.Second
+	answerLimit = 3 * time.Minute
 )
 
-// rise waits until the control planes can be worked on, which may have been started anew since the run was left; and, where somebody is to answer, until etcd and the API servers do. Nothing
-// is touched.
-func (j Job) rise(ctx context.Context, answering bool) error {
-	ctx, cancel := context.WithTimeout(ctx, riseLimit)
+// answers waits until etcd and the API servers do, whose nodes may have been started anew since the run was left. Nothing is touched.
+func (j Job) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	var rising errgroup.Group
+	var all errgroup.Group
 	for _, n := range cluster.ControlPlanes(j.Cluster) {
-		rising.Go(func() error {
-			err := controlplane.WaitRuntime(ctx, n, risePoll)
-			for _, component := range []string{controlplane.Etcd, controlplane.APIServer} {
-				if err == nil && answering {
-					err = controlplane.WaitReady(ctx, n, component, risePoll)
-				}
+		all.Go(func() error {
+			err := controlplane.WaitReady(ctx, n, controlplane.Etcd, answerPoll)
+			if err == nil {
+				err = controlplane.WaitReady(ctx, n, controlplane.APIServer, answerPoll)
 			}
 			return err
 		})
 	}
-	if err := rising.Wait(); err != nil {
-		return fmt.Errorf("cluster %s can't be worked on: %w; nothing was touched, call this again when it can", j.Cluster.Name(), err)
+	if err := all.Wait(); err != nil {
+		return fmt.Errorf("cluster %s does not answer: %w; nothing was touched, call this again when it does", j.Cluster.Name(), err)
 	}
 	return nil
 }
