@@ -254,9 +254,11 @@ func TestOneOwner(t *testing.T) {
 // TestOwnerIsKilled: nothing that a process leaves behind keeps others from its runs.
 func TestOwnerIsKilled(t *testing.T) {
 	if dir := os.Getenv("JOURNAL_OWNER"); dir != "" {
-		if _, err := journal.Create(dir, tiny, began); err != nil {
+		j, err := journal.Create(dir, tiny, began)
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = j.Close() }() // without a use for it, the journal would be collected, and its lock with it
 		fmt.Println("at work")
 		select {}
 	}
