@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,6 +88,9 @@ const (
 	Judged Kind = "judged"
 	// Ended: the run has come to its end.
 	Ended Kind = "ended"
+	// Cleaning: a process is about to remove what the run has left, and Cleaned: it has.
+	Cleaning Kind = "cleaning"
+	Cleaned  Kind = "cleaned"
 )
 
 // Entry is one line.
@@ -123,14 +127,16 @@ type Journal struct {
 	mu     sync.Mutex
 	file   *os.File
 	closed bool
+	// unwritable is why nothing can be written to the file; nil where it can.
+	unwritable error
 	// content is all that the file holds, and watch is told of it after each entry.
 	content []byte
 	watch   func(content []byte)
 }
 
 // Create begins the journal of a run in the run's folder, which must exist and hold none. The calling process is its owner until Close.
-func Create(dir string, run Run, at time.Time) (*Journal, error) {
-	lock, err := take(dir)
+func Create(ctx context.Context, dir string, run Run, at time.Time) (*Journal, error) {
+	lock, err := take(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("beginning the journal of run %s: %w", run.ID, err)
 	}
@@ -155,11 +161,13 @@ func create(dir string, lock *flock.Flock, run Run, at time.Time) (*Journal, err
 }
 
 // Open takes up the journal in the run's folder and returns what it tells. The calling process is its owner until Close. The error wraps ErrNone, ErrAtWork or ErrDamaged.
-func Open(dir string) (*Journal, State, error) {
+//
+// A journal that can only be read is taken up, too, and then each Append fails: what it tells may be needed to bring a control plane back.
+func Open(ctx context.Context, dir string) (*Journal, State, error) {
 	if _, err := os.Stat(filepath.Join(dir, FileName)); errors.Is(err, fs.ErrNotExist) {
 		return nil, State{}, fmt.Errorf("%w in %s", ErrNone, dir)
 	}
-	lock, err := take(dir)
+	lock, err := take(ctx, dir)
 	if err != nil {
 		return nil, State{}, fmt.Errorf("taking up the journal in %s: %w", dir, err)
 	}
@@ -171,16 +179,20 @@ func Open(dir string) (*Journal, State, error) {
 }
 
 func open(dir string, lock *flock.Flock) (*Journal, State, error) {
-	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_RDWR, 0)
-	if err != nil {
-		return nil, State{}, err
+	path := filepath.Join(dir, FileName)
+	f, unwritable := os.OpenFile(path, os.O_RDWR, 0)
+	if unwritable != nil {
+		var err error
+		if f, err = os.Open(path); err != nil {
+			return nil, State{}, err
+		}
 	}
 	content, err := io.ReadAll(f)
 	var s State
 	if err == nil {
 		s, err = Parse(content)
 	}
-	if err == nil {
+	if err == nil && unwritable == nil {
 		// What was cut short tells of nothing that was begun, and the next entry must not be joined to it.
 		content = content[:bytes.LastIndexByte(content, '\n')+1]
 		err = f.Truncate(int64(len(content)))
@@ -191,20 +203,62 @@ func open(dir string, lock *flock.Flock) (*Journal, State, error) {
 	if err != nil {
 		return nil, State{}, errors.Join(err, f.Close())
 	}
-	return &Journal{lock: lock, file: f, content: content}, s, nil
+	return &Journal{lock: lock, file: f, content: content, unwritable: unwritable}, s, nil
 }
 
-// take locks the run's folder for this process.
-func take(dir string) (*flock.Flock, error) {
+// Somebody who looks whether a process is at work shares the lock for a moment, and takePoll and takeLimit say how often and how long it is tried to take it nevertheless.
+const (
+	takePoll  = 5 * time.Millisecond
+	takeLimit = 5 * time.Second
+)
+
+// take locks the run's folder for this process. Who has it locked is told by the journal.
+func take(ctx context.Context, dir string) (*flock.Flock, error) {
 	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
-	held, err := lock.TryLock()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("locking the run: %w", err)
-	case !held:
-		return nil, ErrAtWork
+	ctx, cancel := context.WithTimeoutCause(ctx, takeLimit, fmt.Errorf("it was not to be had within %s", takeLimit))
+	defer cancel()
+	tick := time.NewTicker(takePoll)
+	defer tick.Stop()
+	for {
+		held, err := lock.TryLock()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("locking the run: %w", err)
+		case held:
+			return lock, nil
+		}
+		atWork, err := owned(dir)
+		if atWork {
+			err = atWorkError(dir)
+		}
+		if err != nil {
+			return nil, errors.Join(err, lock.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("locking the run: %w", context.Cause(ctx)), lock.Close())
+		case <-tick.C:
+		}
 	}
-	return lock, nil
+}
+
+// atWorkError is ErrAtWork with the process, if the journal can be read.
+func atWorkError(dir string) error {
+	s, err := Read(dir)
+	if err != nil || s.Owner == (Owner{}) {
+		return ErrAtWork
+	}
+	return fmt.Errorf("%w: %s", ErrAtWork, s.Owner)
+}
+
+// owned says whether a process has the run's folder for itself. It shares the lock while it looks, so that two who look don't take each other for an owner.
+func owned(dir string) (bool, error) {
+	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
+	shared, err := lock.TryRLock()
+	if err != nil {
+		return false, fmt.Errorf("looking whether a process is at work on the run: %w", err)
+	}
+	return !shared, lock.Close()
 }
 
 // AtWork says whether a process of this machine is at work on the run with that folder.
@@ -212,14 +266,7 @@ func AtWork(dir string) (bool, error) {
 	if _, err := os.Stat(filepath.Join(dir, lockName)); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	lock, err := take(dir)
-	if errors.Is(err, ErrAtWork) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return false, lock.Close()
+	return owned(dir)
 }
 
 // Read tells what the journal in the run's folder says, whoever is at work on it. The error wraps ErrNone or ErrDamaged.
@@ -247,6 +294,9 @@ func (j *Journal) Append(e Entry) error {
 	line = append(line, '\n')
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.unwritable != nil {
+		return fmt.Errorf("writing to the journal: %w", j.unwritable)
+	}
 	if _, err := j.file.Write(line); err != nil {
 		// A part may have been written. Without it the next entry has a line of its own again.
 		err = errors.Join(err, j.file.Truncate(int64(len(j.content))))

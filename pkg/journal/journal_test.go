@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,13 +37,15 @@ func entries() []journal.Entry {
 		{At: at(8), Kind: journal.StepBegins, Step: "rollback-stop", Phase: plan.Rollback},
 		{At: at(9), Kind: journal.StepEnded, Step: "rollback-stop", Phase: plan.Rollback, Status: plan.StatusPassed, Seconds: 1},
 		{At: at(10), Kind: journal.Ended, Verdict: plan.VerdictInterrupted, Reason: "undone", Rollback: plan.StatusPassed},
+		{At: at(11), Kind: journal.Cleaning, Owner: &journal.Owner{Host: "third", PID: 8}},
+		{At: at(12), Kind: journal.Cleaned},
 	}
 }
 
 func create(t *testing.T) (dir string, j *journal.Journal) {
 	t.Helper()
 	dir = t.TempDir()
-	j, err := journal.Create(dir, tiny, began)
+	j, err := journal.Create(t.Context(), dir, tiny, began)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,9 +81,13 @@ func TestState(t *testing.T) {
 			if !got.Undoing || got.Owner.PID != 7 || got.Resumed != 0 {
 				t.Errorf("%+v", got)
 			}
-		case len(entries()):
+		case 10:
 			want := &journal.End{At: at(10), Verdict: plan.VerdictInterrupted, Reason: "undone", Rollback: plan.StatusPassed}
-			if !reflect.DeepEqual(got.End, want) || !got.Settled() {
+			if !reflect.DeepEqual(got.End, want) || !got.Settled() || !got.Cleaned.IsZero() {
+				t.Errorf("%+v", got)
+			}
+		case len(entries()):
+			if got.Owner.PID != 8 || !got.Settled() || !got.Cleaned.Equal(at(12)) {
 				t.Errorf("%+v", got)
 			}
 			return
@@ -187,7 +195,7 @@ func TestCutOffAnywhere(t *testing.T) {
 			t.Fatalf("after %d bytes: %v", n, err)
 		}
 		lines := bytes.Count(whole[:n], []byte("\n"))
-		again, opened, err := journal.Open(dir)
+		again, opened, err := journal.Open(t.Context(), dir)
 		if err != nil || !reflect.DeepEqual(s, opened) {
 			t.Fatalf("after %d bytes: %+v, %v", n, opened, err)
 		}
@@ -231,10 +239,10 @@ func TestOneOwner(t *testing.T) {
 	if atWork, err := journal.AtWork(dir); err != nil || !atWork {
 		t.Errorf("%t, %v", atWork, err)
 	}
-	if _, _, err := journal.Open(dir); !errors.Is(err, journal.ErrAtWork) {
+	if _, _, err := journal.Open(t.Context(), dir); !errors.Is(err, journal.ErrAtWork) || !strings.Contains(err.Error(), journal.Self().String()) {
 		t.Error(err)
 	}
-	if _, err := journal.Create(dir, tiny, began); !errors.Is(err, journal.ErrAtWork) {
+	if _, err := journal.Create(t.Context(), dir, tiny, began); !errors.Is(err, journal.ErrAtWork) {
 		t.Error(err)
 	}
 	if err := j.Close(); err != nil {
@@ -243,18 +251,61 @@ func TestOneOwner(t *testing.T) {
 	if atWork, err := journal.AtWork(dir); err != nil || atWork {
 		t.Errorf("%t, %v", atWork, err)
 	}
-	if _, err := journal.Create(dir, tiny, began); err == nil {
+	if _, err := journal.Create(t.Context(), dir, tiny, began); err == nil {
 		t.Error("a journal was begun where there is one")
 	}
-	if _, s, err := journal.Open(dir); err != nil || s.Run.ID != tiny.ID {
+	if _, s, err := journal.Open(t.Context(), dir); err != nil || s.Run.ID != tiny.ID {
 		t.Errorf("%+v, %v", s, err)
 	}
+}
+
+// TestLookingKeepsNobodyFromIt: those who look whether a process is at work don't take each other for one, and whoever wants to begin gets the run all the same.
+func TestLookingKeepsNobodyFromIt(t *testing.T) {
+	dir, j := create(t)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	for range 4 {
+		looking.Go(func() {
+			for ctx.Err() == nil {
+				// What it says while the run is taken up below is as it may be.
+				if _, err := journal.AtWork(dir); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 50 {
+		j, _, err := journal.Open(t.Context(), dir)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	looking.Wait()
+	var seen sync.WaitGroup
+	for range 4 {
+		seen.Go(func() {
+			for range 100 {
+				if atWork, err := journal.AtWork(dir); err != nil || atWork {
+					t.Errorf("%t, %v", atWork, err)
+				}
+			}
+		})
+	}
+	seen.Wait()
 }
 
 // TestOwnerIsKilled: nothing that a process leaves behind keeps others from its runs.
 func TestOwnerIsKilled(t *testing.T) {
 	if dir := os.Getenv("JOURNAL_OWNER"); dir != "" {
-		j, err := journal.Create(dir, tiny, began)
+		j, err := journal.Create(t.Context(), dir, tiny, began)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +326,7 @@ func TestOwnerIsKilled(t *testing.T) {
 	if _, err := out.Read(make([]byte, len("at work"))); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := journal.Open(dir); !errors.Is(err, journal.ErrAtWork) {
+	if _, _, err := journal.Open(t.Context(), dir); !errors.Is(err, journal.ErrAtWork) {
 		t.Error(err)
 	}
 	s, err := journal.Read(dir)
@@ -284,7 +335,7 @@ func TestOwnerIsKilled(t *testing.T) {
 	}
 	_ = child.Process.Kill()
 	_ = child.Wait()
-	j, _, err := journal.Open(dir)
+	j, _, err := journal.Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +347,7 @@ func TestNone(t *testing.T) {
 	if _, err := journal.Read(dir); !errors.Is(err, journal.ErrNone) {
 		t.Error(err)
 	}
-	if _, _, err := journal.Open(dir); !errors.Is(err, journal.ErrNone) {
+	if _, _, err := journal.Open(t.Context(), dir); !errors.Is(err, journal.ErrNone) {
 		t.Error(err)
 	}
 	if atWork, err := journal.AtWork(dir); err != nil || atWork {
@@ -305,7 +356,7 @@ func TestNone(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("looking left %v, %v", left, err)
 	}
-	if _, err := journal.Create(filepath.Join(dir, "missing"), tiny, began); err == nil {
+	if _, err := journal.Create(t.Context(), filepath.Join(dir, "missing"), tiny, began); err == nil {
 		t.Error("a journal was begun in a folder that isn't there")
 	}
 }

@@ -28,6 +28,8 @@ type State struct {
 	Proof *plan.Proof
 	// End is what the run came to; nil as long as it has not.
 	End *End
+	// Cleaned is when all was removed that the run had left of the cluster's data; zero as long as it was not.
+	Cleaned time.Time
 }
 
 // Step is what came of a step.
@@ -114,6 +116,8 @@ func (s *State) take(e Entry) {
 		}
 	case Judged:
 		s.Judged, s.Proof = e.Verdict, e.Proof
+	case Cleaned:
+		s.Cleaned = e.At
 	case Ended:
 		s.End = &End{At: e.At, Verdict: e.Verdict, Reason: e.Reason, Rollback: e.Rollback}
 	}

@@ -169,7 +169,7 @@ func TestClaimedByWhom(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	j, createErr := journal.Create(dir, journal.Run{ID: "first"}, time.Now())
+	j, createErr := journal.Create(t.Context(), dir, journal.Run{ID: "first"}, time.Now())
 	if createErr != nil {
 		t.Fatal(createErr)
 	}

@@ -99,7 +99,7 @@ func TestOutageIsPutOff(t *testing.T) {
 		n := newLocal(t, "a")
 		n.fail(errors.New("the node is away"))
 		dir := t.TempDir()
-		book, err := journal.Create(dir, journal.Run{ID: "a-run"}, time.Now())
+		book, err := journal.Create(t.Context(), dir, journal.Run{ID: "a-run"}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -182,7 +182,7 @@ func (j Job) Rollback(ctx context.Context) (report.Run, error) {
 // takeUp takes the run up as its journal says it was left.
 func (j Job) takeUp(ctx context.Context, decide func(journal.State) (undo bool, err error)) (report.Run, error) {
 	dir := Dir(j.StateDir, j.ID)
-	book, state, err := journal.Open(dir)
+	book, state, err := journal.Open(ctx, dir)
 	if err != nil {
 		return report.Run{}, err
 	}

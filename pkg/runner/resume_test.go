@@ -27,7 +27,7 @@ func left(t *testing.T, job Job, entries ...journal.Entry) Job {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	j, err := journal.Create(dir, job.entry(time.Now()), time.Now())
+	j, err := journal.Create(t.Context(), dir, job.entry(time.Now()), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestNotItsOwn(t *testing.T) {
 
 func TestAtWorkIsLeftAlone(t *testing.T) {
 	job := left(t, Job{})
-	j, _, err := journal.Open(Dir(job.StateDir, job.ID))
+	j, _, err := journal.Open(t.Context(), Dir(job.StateDir, job.ID))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 		return run, keep(dir, run)
 	}
 	// The journal comes first: a lock that nobody can say anything of would be there for good.
-	book, err := journal.Create(dir, j.entry(began), began.UTC())
+	book, err := journal.Create(ctx, dir, j.entry(began), began.UTC())
 	if err != nil {
 		run := j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 		return run, keep(dir, run)
