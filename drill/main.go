@@ -9,8 +9,24 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, end := context.WithCancel(context.Background())
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	// The first signal asks for an orderly end; from then on another one ends drill at once.
 	context.AfterFunc(ctx, stop)
+	endOnHangup(end)
 	os.Exit(Main(ctx, os.Args[1:], System()))
+}
+
+// endOnHangup asks for an orderly end when the terminal is closed. It may be told of that twice, by the kernel and by the shell, so another hangup doesn't end drill at once: a control plane
+// that was taken down is to come back. Who has drill ignore hangups, as nohup does, wants it to go on.
+func endOnHangup(end func()) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // never stopped: the default would be to end
+	go func() {
+		<-hangups
+		end()
+	}()
 }
