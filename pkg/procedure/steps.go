@@ -365,7 +365,10 @@ func waitSteps(t Target, sc scope) []plan.Step {
 			Commands: t.on(func(m controlplane.Member) plan.Command { return plan.Command{Argv: command(m), Until: true} }),
 			Do: func(ctx context.Context) error {
 				return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-					return controlplane.WaitReady(ctx, m.Node, component, readyPoll)
+					if err := controlplane.WaitReady(ctx, m.Node, component, readyPoll); err != nil || component != controlplane.Scheduler {
+						return err
+					}
+					return keepManifests(ctx, m)
 				})
 			},
 		}
@@ -390,6 +393,14 @@ func waitSteps(t Target, sc scope) []plan.Step {
 				return []string{"curl", "-fsSk", "https://127.0.0.1:10259/healthz"}
 			}),
 	}
+}
+
+// keepManifests returns when the renames in the manifests folder are on the node's disk. Until then a machine that loses its power may come back with the manifest of before, and so with etcd on the
+// directory of before, although the recovery was proven (a rename lasts only when its folder was synced, see fsync(2)). It is done when all components are ready: in the outage nobody waits for it, and
+// a disk that is busy with it doesn't delay their start.
+func keepManifests(ctx context.Context, m controlplane.Member) error {
+	_, err := cluster.Run(ctx, m.Node, "sync", "--", controlplane.ManifestDir)
+	return err
 }
 
 // releaseStep removes the leader election Leases that came back with the snapshot, of those components that begin anew: one that lives on still is its
