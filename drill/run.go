@@ -313,6 +313,7 @@ func (l lease) job() runner.Job {
 		ID:            runner.NewID(time.Now()),
 		Scenario:      l.scenario,
 		Procedure:     o.procedure,
+		Place:         l.provider.Place(),
 		StateDir:      o.app.StateDir,
 		Worker:        o.app.Worker,
 		BumpRevision:  o.bump,
@@ -326,7 +327,7 @@ func (l lease) job() runner.Job {
 		OutageLimit:   o.outageLimit,
 	}
 	if o.reportDir != "" {
-		job.EvidenceDir = filepath.Join(o.reportDir, "evidence", job.ID)
+		job.EvidenceDir, job.ReportDir = filepath.Join(o.reportDir, "evidence", job.ID), o.reportDir
 	}
 	return job
 }

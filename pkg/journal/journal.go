@@ -39,11 +39,13 @@ var (
 
 // Run says which run a journal is of.
 type Run struct {
-	ID        string    `json:"id"`
-	Scenario  string    `json:"scenario"`
-	Procedure string    `json:"procedure"`
-	Provider  string    `json:"provider"`
-	Cluster   string    `json:"cluster"`
+	ID        string `json:"id"`
+	Scenario  string `json:"scenario"`
+	Procedure string `json:"procedure"`
+	Provider  string `json:"provider"`
+	Cluster   string `json:"cluster"`
+	// Place is where the provider has the cluster: of two places each may have one of that name. Empty where it wasn't told.
+	Place     string    `json:"place,omitempty"`
 	StartedAt time.Time `json:"startedAt"`
 	// Settings are what else is needed to carry the run on, as whoever began it wrote them.
 	Settings json.RawMessage `json:"settings,omitempty"`

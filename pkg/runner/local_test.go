@@ -24,6 +24,10 @@ type local struct {
 	// gone, where set, is what every call fails with.
 	gone error
 	ran  []string
+	// refuse, where set, is a program that can't be run there.
+	refuse string
+	// containers is what the container runtime says of those that run, as crictl prints it: their list and their state; none where it is empty.
+	containers, inspected string
 }
 
 func newLocal(t *testing.T, name string) *local {
@@ -58,16 +62,29 @@ func (n *local) Exec(ctx context.Context, c cluster.Cmd) (cluster.Result, error)
 	if err := n.trouble(strings.Join(c.Argv, " ")); err != nil {
 		return cluster.Result{}, err
 	}
+	if c.Argv[0] == n.refuse {
+		return cluster.Result{}, errGone
+	}
+	if c.Argv[0] == "crictl" { // the one command that this machine doesn't have
+		out := n.inspected
+		if c.Argv[1] == "ps" {
+			out = n.containers
+		}
+		if out == "" {
+			out = `{"containers":[]}`
+		}
+		return cluster.Result{Stdout: []byte(out)}, nil
+	}
 	argv := append([]string{}, c.Argv...)
 	for i, a := range argv {
 		if strings.HasPrefix(a, "/") {
 			argv[i] = n.path(a)
 		}
 	}
-	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		err = &cluster.ExitError{Node: n.name, Cmd: c, Code: exit.ExitCode(), Output: string(out)}
+		err = &cluster.ExitError{Node: n.name, Cmd: c, Code: exit.ExitCode(), Output: string(exit.Stderr)}
 	}
 	return cluster.Result{Stdout: out}, err
 }

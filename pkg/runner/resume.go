@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -44,6 +46,7 @@ type settings struct {
 	Literal       bool          `json:"literal,omitempty"`
 	Keep          bool          `json:"keep,omitempty"`
 	EvidenceDir   string        `json:"evidenceDir,omitempty"`
+	ReportDir     string        `json:"reportDir,omitempty"`
 	Settle        time.Duration `json:"settle,omitempty"`
 	Patience      time.Duration `json:"patience,omitempty"`
 	OutageLimit   time.Duration `json:"outageLimit,omitempty"`
@@ -54,14 +57,27 @@ type settings struct {
 // entry is what the journal of the job begins with.
 func (j Job) entry(began time.Time) journal.Run {
 	b, err := json.Marshal(settings{
-		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, j.EvidenceDir, j.Settle, j.Patience, j.OutageLimit, j.Alter != nil,
+		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, absolute(j.EvidenceDir), absolute(j.ReportDir), j.Settle, j.Patience, j.OutageLimit, j.Alter != nil,
 	})
 	if err != nil {
 		panic(err) // these types can always be written
 	}
 	return journal.Run{
-		ID: j.ID, Scenario: j.Scenario.Name, Procedure: j.Procedure.Name, Provider: j.Cluster.Provider(), Cluster: j.Cluster.Name(), StartedAt: began.UTC(), Settings: b,
+		ID: j.ID, Scenario: j.Scenario.Name, Procedure: j.Procedure.Name, Provider: j.Cluster.Provider(), Cluster: j.Cluster.Name(), Place: j.Place, StartedAt: began.UTC(),
+		Settings: b,
 	}
+}
+
+// absolute is the path from wherever the run is taken up again; empty stays empty.
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil { // the working directory is gone, and nobody can say where it was
+		return path
+	}
+	return abs
 }
 
 // Listed is a run in the state directory.
@@ -84,7 +100,7 @@ func List(stateDir string) ([]Listed, error) {
 	}
 	var out []Listed
 	for _, e := range entries {
-		if !e.IsDir() {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), fetching) {
 			continue
 		}
 		l, err := Find(stateDir, e.Name())
@@ -102,18 +118,29 @@ func List(stateDir string) ([]Listed, error) {
 // Find returns the run of that name. The error wraps ErrNoRun where there is none.
 func Find(stateDir, id string) (Listed, error) {
 	dir := Dir(stateDir, id)
-	if filepath.Dir(dir) != filepath.Dir(Dir(stateDir, "any")) || id == "" {
-		return Listed{}, fmt.Errorf("%w: %q can't be a run's name", ErrNoRun, id)
+	if err := checkName(id); err != nil {
+		return Listed{}, err
 	}
 	state, err := journal.Read(dir)
 	if errors.Is(err, journal.ErrNone) {
 		return Listed{}, fmt.Errorf("%w: %s: there is no journal in %s", ErrNoRun, id, dir)
+	}
+	if errors.Is(err, journal.ErrDamaged) {
+		err = fmt.Errorf("%w; the control planes have copies: move %s away, and call `drill rollback %s --cluster NAME`", err, dir, id)
 	}
 	if err != nil {
 		return Listed{}, err
 	}
 	atWork, err := journal.AtWork(dir)
 	return Listed{State: state, AtWork: atWork}, err
+}
+
+// checkName says whether a run can be called that: the name becomes a folder's.
+func checkName(id string) error {
+	if id == "" || id == "." || id == ".." || id != filepath.Base(id) {
+		return fmt.Errorf("%w: %q can't be a run's name", ErrNoRun, id)
+	}
+	return nil
 }
 
 // JobOf is the job of which a journal tells, without what it doesn't: the cluster itself, the state directory, the worker and the observers.
@@ -130,7 +157,7 @@ func JobOf(r journal.Run) (Job, error) {
 	}
 	return Job{
 		ID: r.ID, Scenario: all[i], Procedure: ways[k], BumpRevision: s.BumpRevision, KeepRunning: s.KeepRunning, Renew: s.Renew, WorkloadImage: s.WorkloadImage,
-		LateWrites: s.LateWrites, Literal: s.Literal, Keep: s.Keep, EvidenceDir: s.EvidenceDir, Settle: s.Settle, Patience: s.Patience, OutageLimit: s.OutageLimit,
+		LateWrites: s.LateWrites, Literal: s.Literal, Keep: s.Keep, EvidenceDir: s.EvidenceDir, ReportDir: s.ReportDir, Settle: s.Settle, Patience: s.Patience, OutageLimit: s.OutageLimit,
 	}, nil
 }
 
@@ -198,6 +225,12 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	if errors.Is(err, ErrNothingToDo) {
 		return report.Run{}, errors.Join(err, j.release(ctx)) // which the process that ended the run may have been killed before
 	}
+	if err == nil && undo && len(state.Steps) == 0 {
+		return j.settle(ctx, book, state)
+	}
+	if err == nil {
+		err = j.reachable(ctx)
+	}
 	if err == nil {
 		err = j.owns(ctx, state)
 	}
@@ -226,13 +259,13 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	if err := j.claim(ctx); err != nil {
 		return report.Run{}, err
 	}
-	owner := journal.Self()
 	kind, how := journal.Resumed, engine.Run
 	if undo {
 		kind, how = journal.Undoing, engine.Undo
 		j.Keep = false // that was for what the run left
 	}
-	if err := book.Append(journal.Entry{At: time.Now().UTC(), Kind: kind, Owner: &owner}); err != nil {
+	unkept, err := announce(book, kind, state)
+	if err != nil {
 		return report.Run{}, err
 	}
 	past := &engine.Past{
@@ -245,16 +278,13 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	if state.End != nil {
 		past.Verdict, past.Reason = state.End.Verdict, state.End.Reason
 	}
-	if err := setAside(filepath.Join(Dir(j.StateDir, j.ID), report.JSONFile)); err != nil {
-		return report.Run{}, err
-	}
 	for _, st := range state.Steps {
 		past.Begun[st.Name] = true
 		if st.Status == plan.StatusPassed && st.Phase != plan.Rollback {
 			past.Done[st.Name] = time.Duration(st.Seconds * float64(time.Second))
 		}
 	}
-	return j.walk(ctx, book, s, &builder, how, past)
+	return j.walk(ctx, book, s, &builder, how, past, unkept)
 }
 
 // How often a control plane is asked whether it answers, and how long it may take to do so.
@@ -283,7 +313,72 @@ func (j Job) answers(ctx context.Context) error {
 	return nil
 }
 
-// setAside keeps a report that is about to be written anew: what was seen before somebody took the run up is in it alone.
+// announce writes down that this process takes the run up. Where that can't be written down nothing is begun, but for a rollback of a control plane that was taken down: a disk that is full or can't
+// be written to is no reason to leave it so. Then unkept is why.
+func announce(book *journal.Journal, kind journal.Kind, state journal.State) (unkept, err error) {
+	owner := journal.Self()
+	err = book.Append(journal.Entry{At: time.Now().UTC(), Kind: kind, Owner: &owner})
+	if err != nil && kind == journal.Undoing && !state.OutageBegan.IsZero() {
+		return err, nil
+	}
+	return nil, err
+}
+
+// settle is for a run that is to be put back and has done nothing: that is said, and the cluster is given back. What might keep a run from beginning on it doesn't matter for that.
+func (j Job) settle(ctx context.Context, book *journal.Journal, state journal.State) (report.Run, error) {
+	if err := j.release(ctx); err != nil {
+		return report.Run{}, err
+	}
+	run := j.untouched(state.Run.StartedAt)
+	owner := journal.Self()
+	for _, e := range []journal.Entry{{Kind: journal.Undoing, Owner: &owner}, {Kind: journal.Ended, Verdict: run.Verdict, Reason: run.Reason}} {
+		e.At = time.Now().UTC()
+		if err := book.Append(e); err != nil {
+			return report.Run{}, err
+		}
+	}
+	return run, errors.Join(keep(Dir(j.StateDir, j.ID), run), book.Close())
+}
+
+// reachTimeout bounds the question whether a control plane can be reached.
+const reachTimeout = 15 * time.Second
+
+// reachable says whether all control planes that the run began with are there and can be reached. What is put back or carried on on some of them alone leaves an etcd whose members don't agree,
+// so it is not begun; who has lost one for good has to recover the cluster without it.
+func (j Job) reachable(ctx context.Context) error {
+	nodes := cluster.ControlPlanes(j.Cluster)
+	lost := make([]error, len(nodes))
+	var asking sync.WaitGroup
+	for i, n := range nodes {
+		asking.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(ctx, reachTimeout, fmt.Errorf("it gave no answer within %s", reachTimeout))
+			defer cancel()
+			if _, err := cluster.Run(ctx, n, "true"); err != nil {
+				if cause := context.Cause(ctx); cause != nil {
+					err = cause
+				}
+				lost[i] = fmt.Errorf("control plane %s can't be reached: %w", n.Name(), err)
+			}
+		})
+	}
+	asking.Wait()
+	remembered, err := stage.ControlPlanes(Dir(j.StateDir, j.ID))
+	if err != nil && !errors.Is(err, stage.ErrForgotten) {
+		return err
+	}
+	for _, name := range remembered {
+		if !slices.ContainsFunc(nodes, func(n cluster.Node) bool { return n.Name() == name }) {
+			lost = append(lost, fmt.Errorf("control plane %s, which cluster %s had when the run began, is no more; is it another cluster of that name?", name, j.Cluster.Name()))
+		}
+	}
+	if err := errors.Join(lost...); err != nil {
+		return fmt.Errorf("nothing was touched, since run %s can be taken up on all of its control planes only, whose etcds must agree: %w; hint: bring it back and call this again; "+
+			"if it is lost for good, restore the others from the run's snapshot in %s, or remove the cluster", j.ID, err, Dir(j.StateDir, j.ID))
+	}
+	return nil
+}
+
+// setAside renames a file that is about to be written anew.
 func setAside(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -322,6 +417,8 @@ func (j Job) explained(err error) error {
 	id := claimed.Claim.Run
 	l, findErr := Find(j.StateDir, id)
 	switch {
+	case findErr != nil && !errors.Is(findErr, ErrNoRun):
+		return fmt.Errorf("%w; what is known of it here can't be read: %w", err, findErr)
 	case findErr != nil:
 		return fmt.Errorf("%w; its journal is not in %s: if that process is no more, call `drill resume %s` where it ran, or `drill rollback %s --cluster %s` here",
 			err, j.StateDir, id, id, claimed.Cluster)
@@ -335,6 +432,9 @@ func (j Job) explained(err error) error {
 // Abandoned fetches what a run has left on the control planes of a cluster, for a machine that has no journal of it: the old state can be put back with that. The run's folder must
 // not be there yet.
 func Abandoned(ctx context.Context, c cluster.Cluster, stateDir, id string) error {
+	if err := checkName(id); err != nil {
+		return err
+	}
 	n := cluster.ControlPlanes(c)[0]
 	files := map[string][]byte{}
 	for _, name := range []string{journal.FileName, stage.MemoryFile} {
@@ -361,17 +461,38 @@ func Abandoned(ctx context.Context, c cluster.Cluster, stateDir, id string) erro
 	if self := journal.Self(); held != nil && held.Run == id && held.Host == self.Host && alive(held.PID) {
 		return fmt.Errorf("%w: %s, with another state directory", journal.ErrAtWork, held.Owner)
 	}
-	dir := Dir(stateDir, id)
+	return fetched(Dir(stateDir, id), files)
+}
+
+// fetched makes a run's folder of files, whole or not at all: with a part of them it would be a run of which not enough is known, and couldn't be fetched again.
+func fetched(dir string, files map[string][]byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return fmt.Errorf("fetching what run %s has left: %w", id, err)
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, fmt.Errorf("fetching what the run has left: %s %w: move it away", dir, fs.ErrExist))
 	}
-	for _, name := range []string{stage.MemoryFile, journal.FileName} { // with the journal it is a run
-		if err := os.WriteFile(filepath.Join(dir, name), files[name], 0o600); err != nil {
+	part, err := os.MkdirTemp(filepath.Dir(dir), fetching) // 0700
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(part))
+		}
+	}()
+	for name, content := range files {
+		f, err := os.OpenFile(filepath.Join(part, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(content)
+		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.Rename(part, dir) // which overwrites no folder that holds anything
 }
+
+// fetching is how the names of folders begin in which a run is being put together.
+const fetching = ".fetching-"

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,10 @@ import (
 // left makes a run that a process has left, with these entries in its journal.
 func left(t *testing.T, job Job, entries ...journal.Entry) Job {
 	t.Helper()
-	job.ID, job.StateDir, job.Cluster = "a-run", t.TempDir(), lab{newLocal(t, "cp")}
+	if job.ID == "" {
+		job.ID = "a-run"
+	}
+	job.StateDir, job.Cluster = t.TempDir(), lab{newLocal(t, "cp")}
 	job.Scenario, job.Procedure = scenarios.DeploymentLoss(), procedure.KubeletStop()
 	dir := Dir(job.StateDir, job.ID)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -102,7 +106,7 @@ func TestWhatCanBeTakenUp(t *testing.T) {
 			}
 			nothing := c.resume == ErrNothingToDo && c.rollback == ErrNothingToDo
 			for _, ran := range n.ran {
-				if released := nothing && ran == "rm -f -- "+cluster.LockFile; !released && !strings.HasPrefix(ran, "read ") {
+				if released := nothing && ran == "rm -f -- "+cluster.LockFile; !released && ran != "true" && !strings.HasPrefix(ran, "read ") {
 					t.Errorf("on the node: %q", ran)
 				}
 			}
@@ -155,7 +159,7 @@ func TestJobOf(t *testing.T) {
 	bump := uint64(7)
 	want := Job{
 		BumpRevision: &bump, KeepRunning: []string{"kubelet"}, Renew: []string{"kube-scheduler"}, WorkloadImage: "nginx:1", LateWrites: 3, Literal: true, Keep: true,
-		EvidenceDir: "/tmp/e", Settle: time.Second, Patience: 2 * time.Second, OutageLimit: 3 * time.Second,
+		EvidenceDir: "/tmp/e", ReportDir: "/tmp/r", Settle: time.Second, Patience: 2 * time.Second, OutageLimit: 3 * time.Second,
 	}
 	job := left(t, want)
 	l, err := Find(job.StateDir, job.ID)
@@ -168,6 +172,21 @@ func TestJobOf(t *testing.T) {
 	}
 	if string(got.entry1(job)) != string(job.entry(time.Time{}).Settings) || got.Scenario.Name != "deployment-loss" || got.Procedure.Name != "kubelet-stop" || got.ID != "a-run" {
 		t.Errorf("%+v", got)
+	}
+	// What was named relative to a folder is found from every other one.
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := left(t, Job{EvidenceDir: "reports/evidence", ReportDir: "reports"})
+	t.Chdir("/")
+	kept, err := Find(elsewhere.StateDir, elsewhere.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := JobOf(kept.Run); err != nil || got.ReportDir != filepath.Join(here, "reports") || got.EvidenceDir != filepath.Join(here, "reports/evidence") {
+		t.Errorf("%q, %q, %v", got.ReportDir, got.EvidenceDir, err)
 	}
 	l.Run.Procedure = "rain-dance"
 	if _, err := JobOf(l.Run); err == nil || !strings.Contains(err.Error(), "rain-dance") {
@@ -236,8 +255,11 @@ func TestAbandoned(t *testing.T) {
 	if l, err := Find(elsewhere, job.ID); err != nil || l.Run.Cluster != "lab" {
 		t.Errorf("%+v, %v", l, err)
 	}
-	if err := Abandoned(t.Context(), job.Cluster, elsewhere, job.ID); err == nil {
-		t.Error("a run that is there was fetched")
+	if err := Abandoned(t.Context(), job.Cluster, elsewhere, job.ID); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a run that is there was fetched: %v", err)
+	}
+	if err := Abandoned(t.Context(), job.Cluster, elsewhere, "../"+job.ID); !errors.Is(err, ErrNoRun) {
+		t.Error(err)
 	}
 	if err := job.claim(t.Context()); err != nil { // this process has it, and lives
 		t.Fatal(err)
@@ -250,5 +272,152 @@ func TestAbandoned(t *testing.T) {
 	}
 	if err := Abandoned(t.Context(), job.Cluster, t.TempDir(), job.ID); !errors.Is(err, journal.ErrDamaged) {
 		t.Error(err)
+	}
+}
+
+// TestFetchedWholeOrNotAtAll: what could be fetched in part only is no run, and keeps nobody from fetching it again.
+func TestFetchedWholeOrNotAtAll(t *testing.T) {
+	state := t.TempDir()
+	dir := Dir(state, "a-run")
+	journals := map[string][]byte{journal.FileName: []byte("{}\n")}
+	if err := fetched(dir, map[string][]byte{journal.FileName: journals[journal.FileName], "nowhere/memory.json": nil}); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	// A process that was killed meanwhile leaves a folder that is nobody's.
+	if err := os.Mkdir(filepath.Join(filepath.Dir(dir), fetching+"1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(dir), fetching+"1", journal.FileName), journals[journal.FileName], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if runs, err := List(state); err != nil || len(runs) > 0 {
+		t.Errorf("%+v, %v", runs, err)
+	}
+	if err := fetched(dir, journals); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]fs.FileMode{dir: 0o700, filepath.Join(dir, journal.FileName): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+}
+
+// TestRollbackOfARunThatDidNothing: there is nothing to put back, so nothing that speaks against a run keeps it from being settled.
+func TestRollbackOfARunThatDidNothing(t *testing.T) {
+	job := left(t, Job{})
+	n := job.Cluster.(lab)[0]
+	if err := job.claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run, err := job.Rollback(t.Context())
+	if err != nil || run.ID != job.ID || run.Verdict != plan.VerdictInterrupted || run.Rollback != "" || !strings.Contains(run.Reason, "before its first step") {
+		t.Errorf("%s, %s: %s, %v", run.Verdict, run.Rollback, run.Reason, err)
+	}
+	if got := held(t, n); got != nil {
+		t.Errorf("the cluster is held by %+v", got)
+	}
+	if l, err := Find(job.StateDir, job.ID); err != nil || !l.Settled() || l.AtWork {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if _, err := os.Stat(filepath.Join(Dir(job.StateDir, job.ID), report.JSONFile)); err != nil {
+		t.Error(err)
+	}
+	if _, err := job.Rollback(t.Context()); !errors.Is(err, ErrNothingToDo) {
+		t.Error(err)
+	}
+	// One that can't be told whether it has the cluster stays as it is.
+	job = left(t, Job{})
+	job.Cluster.(lab)[0].fail(errGone)
+	if _, err := job.Rollback(t.Context()); !errors.Is(err, errGone) {
+		t.Error(err)
+	}
+	if l, err := Find(job.StateDir, job.ID); err != nil || l.Settled() {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+var errGone = errors.New("no route to host")
+
+// TestControlPlaneIsLost: who takes a run up is told which control plane is missing, before anything is touched on the others.
+func TestControlPlaneIsLost(t *testing.T) {
+	down := journal.Entry{Kind: journal.StepBegins, Step: "stop-kubelet", Phase: plan.Recover, Outage: true}
+	job := left(t, Job{}, down)
+	a, b, c := job.Cluster.(lab)[0], newLocal(t, "b"), newLocal(t, "c")
+	job.Cluster = lab{a, b, c}
+	memory := `{"members":[{"node":"cp"},{"node":"b"},{"node":"c"}]}`
+	if err := os.WriteFile(filepath.Join(Dir(job.StateDir, job.ID), stage.MemoryFile), []byte(memory), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := job.claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(want string) {
+		t.Helper()
+		a.ran, b.ran = nil, nil
+		for _, takeUp := range []func(Job, context.Context) (report.Run, error){Job.Resume, Job.Rollback} {
+			_, err := takeUp(job, t.Context())
+			if err == nil || !strings.Contains(err.Error(), "nothing was touched") || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+		}
+		if got := strings.Join(append(a.ran, b.ran...), ", "); got != "true, true, true, true" {
+			t.Errorf("on the others: %s", got)
+		}
+	}
+	c.fail(errGone)
+	refused("control plane c can't be reached: no route to host")
+	job.Cluster = lab{a, b}
+	refused("control plane c, which cluster lab had when the run began, is no more")
+	// The first one is where the lock is.
+	job.Cluster = lab{c, a, b}
+	refused("control plane c can't be reached: no route to host")
+}
+
+// TestJournalIsDamaged: who meets a damaged journal is told of it, and where there are copies.
+func TestJournalIsDamaged(t *testing.T) {
+	job := left(t, Job{})
+	dir := Dir(job.StateDir, job.ID)
+	if err := os.WriteFile(filepath.Join(dir, journal.FileName), []byte("{\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Find(job.StateDir, job.ID)
+	if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), "move "+dir+" away, and call `drill rollback a-run --cluster NAME`") {
+		t.Error(err)
+	}
+	err = job.explained(&ClaimedError{Cluster: "lab", Claim: Claim{Run: job.ID}})
+	if !errors.Is(err, ErrClaimed) || !errors.Is(err, journal.ErrDamaged) || strings.Contains(err.Error(), "is not in") {
+		t.Error(err)
+	}
+}
+
+// TestNothingCanBeWrittenDown: nothing is begun then, but for what may bring a control plane back.
+func TestNothingCanBeWrittenDown(t *testing.T) {
+	job := left(t, Job{})
+	book, _, err := journal.Open(t.Context(), Dir(job.StateDir, job.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := book.Close(); err != nil {
+		t.Fatal(err)
+	}
+	down := journal.State{OutageBegan: time.Now()}
+	for _, c := range []struct {
+		kind  journal.Kind
+		state journal.State
+		goes  bool
+	}{
+		{journal.Resumed, journal.State{}, false},
+		{journal.Resumed, down, false},
+		{journal.Undoing, journal.State{}, false},
+		{journal.Undoing, down, true},
+	} {
+		unkept, err := announce(book, c.kind, c.state)
+		if c.goes != (err == nil) || c.goes != (unkept != nil) {
+			t.Errorf("%s: %v, %v", c.kind, unkept, err)
+		}
 	}
 }

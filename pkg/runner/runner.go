@@ -32,6 +32,8 @@ type Job struct {
 	Scenario  scenarios.Scenario
 	Procedure procedure.Procedure
 	Cluster   cluster.Cluster
+	// Place is where the cluster's provider has it, see Provider; empty where that isn't told.
+	Place string
 	// StateDir is where drill keeps what outlives a run, for example $XDG_STATE_HOME/drill.
 	StateDir string
 	// Worker is how etcd's own code is run in a child process.
@@ -52,6 +54,8 @@ type Job struct {
 	Disposable bool
 	// EvidenceDir is where what explains a failure is kept; empty means the run's own folder.
 	EvidenceDir string
+	// ReportDir is where the caller writes the report besides; the run only remembers it, for whoever takes it up.
+	ReportDir string
 	// Settle and Patience bound how long the checks may take to become true, and OutageLimit how long the recovery may; see engine.Options. 0 means the engine's default.
 	Settle, Patience, OutageLimit time.Duration
 	// Alter, where set, changes the plan before it is walked: it puts a fault into it.
@@ -115,9 +119,9 @@ func (j Job) Run(ctx context.Context) (report.Run, error) {
 }
 
 // walk has the engine walk the plan on the stage, and keeps the journal and the report of it. It ends the run's hold on the cluster, unless the control plane could not be
-// brought back.
+// brought back. What went wrong earlier and didn't keep the run from going on becomes one of its warnings.
 func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, builder *report.Builder,
-	how func(context.Context, plan.Plan, engine.Options) (engine.Outcome, error), past *engine.Past) (report.Run, error) {
+	how func(context.Context, plan.Plan, engine.Options) (engine.Outcome, error), past *engine.Past, earlier ...error) (report.Run, error) {
 	began, dir := time.Now(), Dir(j.StateDir, j.ID)
 	copies := newMirror(ctx, cluster.ControlPlanes(j.Cluster), stage.NodeDirs+"/"+j.ID)
 	book.Watch(func(content []byte) { copies.put(journal.FileName, content) })
@@ -142,7 +146,7 @@ func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, bu
 	}
 	_, err := how(ctx, j.plan(s), options)
 	ended := context.WithoutCancel(ctx) // what follows leaves the cluster to others, however the run ended
-	problems := []error{copies.close(ended)}
+	problems := append(earlier, copies.close(ended))
 	run := builder.Run()
 	if err != nil {
 		run = j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
@@ -205,15 +209,25 @@ func (j Job) Variant() plan.Variant {
 // CouldNotBegin tells everybody of a run that could not begin for the reason given, and returns its report: broken, or interrupted if
 // ctx has ended. The cluster is described as far as it is known.
 func (j Job) CouldNotBegin(ctx context.Context, began time.Time, c plan.ClusterInfo, err error) report.Run {
-	var b report.Builder
 	verdict := plan.VerdictBroken
 	if ctx.Err() != nil {
 		verdict = plan.VerdictInterrupted
 	}
+	return j.told(began, c, verdict, err.Error())
+}
+
+// untouched tells everybody of a run that was put back and had done nothing, and returns its report.
+func (j Job) untouched(began time.Time) report.Run {
+	return j.told(began, j.clusterInfo(), plan.VerdictInterrupted, "the run was ended before its first step, and nothing had been changed")
+}
+
+// told tells everybody of a run of which no step was carried out.
+func (j Job) told(began time.Time, c plan.ClusterInfo, verdict plan.Verdict, reason string) report.Run {
+	var b report.Builder
 	p := plan.Plan{Scenario: j.Scenario.Entry, Procedure: j.Procedure.Entry, Variant: j.Variant(), Cluster: c}
 	for _, o := range append([]plan.Observer{&b}, j.Observers...) {
 		o.Observe(plan.RunStarted{At: began, ID: j.ID, Plan: p})
-		o.Observe(plan.RunFinished{At: time.Now(), Verdict: verdict, Reason: err.Error(), Elapsed: time.Since(began)})
+		o.Observe(plan.RunFinished{At: time.Now(), Verdict: verdict, Reason: reason, Elapsed: time.Since(began)})
 	}
 	return b.Run()
 }
@@ -222,9 +236,12 @@ func (j Job) clusterInfo() plan.ClusterInfo {
 	return plan.ClusterInfo{Provider: j.Cluster.Provider(), Name: j.Cluster.Name(), Nodes: len(j.Cluster.Nodes())}
 }
 
-// keep writes the report to the run's folder.
+// keep writes the report to the run's folder. One that is there is set aside: what was seen before somebody took the run up is in it alone.
 func keep(dir string, run report.Run) error {
-	_, err := report.WriteDir(dir, report.NewDocument(run))
+	err := setAside(filepath.Join(dir, report.JSONFile))
+	if err == nil {
+		_, err = report.WriteDir(dir, report.NewDocument(run))
+	}
 	if err != nil {
 		return fmt.Errorf("keeping the report of run %s: %w", run.ID, err)
 	}

@@ -157,18 +157,62 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 
 // discard removes from the run's folder what was being made when the process was killed: parts of a snapshot and of data directories, which hold Secrets.
 func (s *Stage) discard() error {
-	for _, pattern := range []string{".snapshot.db.*", ".etcd*", "etcd-*", "old-*"} {
-		found, err := filepath.Glob(filepath.Join(s.opt.Dir, pattern))
-		if err != nil {
-			return err
-		}
-		for _, path := range found {
-			if err := os.RemoveAll(path); err != nil {
-				return fmt.Errorf("removing what an earlier process has left: %w", err)
-			}
+	found, err := matching(s.opt.Dir, unfinished())
+	if err != nil {
+		return err
+	}
+	for _, path := range found {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("removing what an earlier process has left: %w", err)
 		}
 	}
 	return nil
+}
+
+// unfinished are the names of what is being made in a run's folder.
+func unfinished() []string {
+	return []string{".snapshot.db.*", ".etcd*", "etcd-*", "old-*", "." + MemoryFile + "*", "." + atBreakFile + "*", "." + atOutageFile + "*"}
+}
+
+// Data returns what stages have put into a run's folder on this machine that holds the cluster's data, or was found out about it: the snapshot, parts of it and of what was restored from it,
+// the inventories with digests of Secrets, and what Remember has written. Without it a run can't be carried on.
+func Data(dir string) ([]string, error) {
+	return matching(dir, append(unfinished(), snapshotFile, atBreakFile, atOutageFile, MemoryFile))
+}
+
+// matching returns what there is in a folder by these names, which may be patterns.
+func matching(dir string, patterns []string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		for _, pattern := range patterns {
+			ok, err := filepath.Match(pattern, e.Name())
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				out = append(out, filepath.Join(dir, e.Name()))
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// ControlPlanes returns the names of the control planes that the cluster had when the run with that folder began. The error wraps ErrForgotten where that isn't known.
+func ControlPlanes(dir string) ([]string, error) {
+	var m memory
+	if err := readBack(dir, MemoryFile, &m); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range m.Members {
+		out = append(out, r.Node)
+	}
+	return out, nil
 }
 
 func recallMembers(c cluster.Cluster, remembered []rememberedMember) ([]controlplane.Member, error) {

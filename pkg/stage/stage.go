@@ -226,7 +226,9 @@ func (o Options) bump(p procedure.Procedure) uint64 {
 }
 
 // snapshotPath is where the snapshot is kept on this machine.
-func (s *Stage) snapshotPath() string { return filepath.Join(s.opt.Dir, "snapshot.db") }
+func (s *Stage) snapshotPath() string { return filepath.Join(s.opt.Dir, snapshotFile) }
+
+const snapshotFile = "snapshot.db"
 
 // describe asks the API server and etcd for their versions.
 func (s *Stage) describe(ctx context.Context) (plan.ClusterInfo, error) {

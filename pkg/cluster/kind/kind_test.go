@@ -657,3 +657,16 @@ esac`
 		t.Error(err)
 	}
 }
+
+func TestPlace(t *testing.T) {
+	for want, e := range map[string]Engine{
+		"docker 1-2":                   {Name: "docker", ID: "1-2", Hostname: "h", RootDir: "/var/lib/docker"},
+		"podman h:/var/lib/containers": {Name: "podman", Hostname: "h", RootDir: "/var/lib/containers"},
+		"":                             {Name: "podman", Hostname: "h"},
+	} {
+		p := &Provider{engine: &engine{Engine: e}}
+		if got := p.Place(); got != want {
+			t.Errorf("%+v: %q, want %q", e, got, want)
+		}
+	}
+}

@@ -62,6 +62,19 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 // Engine describes the container engine in use.
 func (p *Provider) Engine() Engine { return p.engine.Engine }
 
+// Place says which engine this is, so that it can be told from every other: what isn't found on it may be there on another one. Empty where the engine can't be told from others.
+func (p *Provider) Place() string {
+	e := p.engine.Engine
+	switch {
+	case e.ID != "":
+		return engineName(e.Name, e.ID)
+	case e.Hostname != "" && e.RootDir != "": // Podman has no ID
+		return engineName(e.Name, e.Hostname+":"+e.RootDir)
+	default:
+		return ""
+	}
+}
+
 // Info describes a cluster of kind.
 type Info struct {
 	Name string `json:"name"`
