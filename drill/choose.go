@@ -64,15 +64,18 @@ func completeProcedures() cobra.CompletionFunc {
 	return completeEntries(procedure.All(), func(p procedure.Procedure) plan.Entry { return p.Entry })
 }
 
-// completeRuns completes the names of runs that are kept.
-func completeRuns(a *App) cobra.CompletionFunc {
+// completeRuns completes the names of runs that are kept, for a command that takes at most so many of them, each once.
+func completeRuns(a *App, most int) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		runs, err := runner.List(a.StateDir)
-		if err != nil || len(args) > 0 {
+		if err != nil || len(args) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var out []cobra.Completion
 		for _, r := range runs {
+			if slices.Contains(args, r.Run.ID) {
+				continue
+			}
 			out = append(out, cobra.CompletionWithDesc(r.Run.ID, listedRunOf(r).State))
 		}
 		return out, cobra.ShellCompDirectiveNoFileComp

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,7 @@ open before it would have been told. Nodes of the cluster that don't run are sta
 
 Exit status: as with "drill run".`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeRuns(a),
+		ValidArgsFunction: completeRuns(a, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return takeUp(cmd.Context(), o)
@@ -63,8 +64,9 @@ func takeUp(ctx context.Context, o takeUpOptions) error {
 	if providerErr != nil {
 		return providerErr
 	}
+	starter := starter{provider, o.app.Stderr}
 	if errors.Is(err, runner.ErrNoRun) {
-		l, err = o.fetch(ctx, provider)
+		l, err = fetch(ctx, starter, o.cluster, o.app.StateDir, o.id)
 	}
 	if err != nil {
 		return err
@@ -73,38 +75,44 @@ func takeUp(ctx context.Context, o takeUpOptions) error {
 	if err != nil {
 		return err
 	}
-	c, err := o.attach(ctx, provider, l.Run.Cluster)
-	if errors.Is(err, cluster.ErrNotFound) {
-		return fmt.Errorf("run %s was on cluster %s, which is no more: %w", o.id, l.Run.Cluster, err)
-	}
-	if err != nil {
-		return err
+	c, err := runner.Whereabouts(ctx, starter, l.Run)
+	switch {
+	case err != nil:
+		return fmt.Errorf("finding the cluster of run %s: %w", o.id, err)
+	case c == nil:
+		return fmt.Errorf("run %s was on cluster %s, which is no more; `%s clean %s` removes what there is of the run here: %w", o.id, l.Run.Cluster, o.app.Self, o.id, cluster.ErrNotFound)
 	}
 	return o.show(ctx, job, c)
 }
 
-// attach reaches the cluster, whose nodes all ran when the run began: those that don't any more are started.
-func (o takeUpOptions) attach(ctx context.Context, provider *kind.Provider, name string) (cluster.Cluster, error) {
-	started, err := provider.Start(ctx, name)
+// starter finds clusters whose nodes all ran when a run began: those that don't any more are started.
+type starter struct {
+	*kind.Provider
+	stderr io.Writer
+}
+
+// Attach is part of runner.Provider.
+func (s starter) Attach(ctx context.Context, name string) (cluster.Cluster, error) {
+	started, err := s.Start(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if len(started) > 0 {
-		fmt.Fprintf(o.app.Stderr, "Started what did not run of cluster %s: %s\n", name, strings.Join(started, ", "))
+		fmt.Fprintf(s.stderr, "Started what did not run of cluster %s: %s\n", name, strings.Join(started, ", "))
 	}
-	return provider.Attach(ctx, name)
+	return s.Provider.Attach(ctx, name)
 }
 
-// fetch gets the run from the cluster, for a machine that knows nothing of it.
-func (o takeUpOptions) fetch(ctx context.Context, provider *kind.Provider) (runner.Listed, error) {
-	c, err := o.attach(ctx, provider, o.cluster)
+// fetch gets a run from the cluster of that name, for a machine that knows nothing of it.
+func fetch(ctx context.Context, p runner.Provider, cluster, stateDir, id string) (runner.Listed, error) {
+	c, err := p.Attach(ctx, cluster)
 	if err != nil {
 		return runner.Listed{}, err
 	}
-	if err := runner.Abandoned(ctx, c, o.app.StateDir, o.id); err != nil {
+	if err := runner.Abandoned(ctx, c, stateDir, id); err != nil {
 		return runner.Listed{}, err
 	}
-	return runner.Find(o.app.StateDir, o.id)
+	return runner.Find(stateDir, id)
 }
 
 // show takes the run up, and shows what comes of it.
@@ -126,7 +134,13 @@ func (o takeUpOptions) show(ctx context.Context, job runner.Job, c cluster.Clust
 	case err != nil:
 		view.Say("Warning: " + err.Error())
 	}
-	problems := []error{view.Close()}
+	var problems []error
+	if job.ReportDir != "" && run.ID != "" { // as whoever began the run asked for
+		paths, err := report.WriteDir(job.ReportDir, report.NewDocument(run))
+		problems = append(problems, err)
+		view.Report(paths...)
+	}
+	problems = append(problems, view.Close())
 	if o.output != asTable {
 		problems = append(problems, writeReport(o.app.Stdout, o.output, report.NewDocument(run)))
 	}

@@ -25,7 +25,7 @@ With --cluster the run's journal is fetched from the control plane of that clust
 
 Exit status: 0 the old state is back, or nothing had been changed; 1 it could not be tried; 2 usage; 3 it is not proven to be back; 130 interrupted.`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeRuns(a),
+		ValidArgsFunction: completeRuns(a, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f := cmd.Flags().Lookup("cluster"); f.Changed && o.cluster == "" {
 				return usagef("--cluster is given and empty")

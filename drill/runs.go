@@ -24,6 +24,8 @@ type listedRun struct {
 	State string `json:"state"`
 	// Rollback is what came of putting the old state back; empty where that was not done.
 	Rollback plan.Status `json:"rollback"`
+	// CleanedAt is when what it had left was removed; null as long as it was not.
+	CleanedAt *time.Time `json:"cleanedAt"`
 	// Host and PID are of the process that took the run up last.
 	Host string `json:"host"`
 	PID  int    `json:"pid"`
@@ -51,6 +53,9 @@ func listedRunOf(l runner.Listed) listedRun {
 	if l.End != nil {
 		r.Rollback = l.End.Rollback
 	}
+	if !l.Cleaned.IsZero() {
+		r.CleanedAt = &l.Cleaned
+	}
 	switch {
 	case l.Err != nil:
 		r.State, r.Error = stateUnknown, l.Err.Error()
@@ -72,7 +77,7 @@ func newRunsCmd(a *App) *cobra.Command {
 		Long: `List the runs of which there is a journal in the state directory ($XDG_STATE_HOME/drill, or ~/.local/state/drill), the latest last.
 
 A run that is "abandoned" has no process any more and has not come to its end: its cluster may be half way through a recovery, and is kept from other
-drills. "drill resume" carries it on, "drill rollback" puts the old state back.`,
+drills. "drill resume" carries it on, "drill rollback" puts the old state back. "drill clean" removes what a run has left; it is listed all the same.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := a.needsState(); err != nil {
@@ -112,6 +117,9 @@ func printRuns(out io.Writer, runs []listedRun) error {
 			state += ", rolled back"
 		case plan.StatusFailed:
 			state += ", NOT rolled back"
+		}
+		if r.CleanedAt != nil {
+			state += ", cleaned"
 		}
 		if r.State == stateAtWork {
 			state += fmt.Sprintf(" (process %d)", r.PID)

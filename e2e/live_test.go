@@ -31,7 +31,7 @@ const patience = 6 * time.Minute
 func start(job runner.Job) *live {
 	l := &live{steps: map[string]plan.StepFinished{}, checks: map[string]plan.CheckFinished{}}
 	job.ID = runner.NewID(time.Now())
-	job.StateDir, job.Worker = shared.stateDir, shared.worker()
+	job.StateDir, job.Worker, job.Place = shared.stateDir, shared.worker(), shared.provider.Place()
 	if job.OutageLimit == 0 {
 		job.OutageLimit = patience // a machine that is busy is no procedure that fails
 	}

@@ -58,9 +58,11 @@ func beginOutage(steps []plan.Step, prefix string) {
 	steps[i].Outage = true
 }
 
-// moved is the folder into which manifests are moved: on the same file system as the manifests folder, so that each moves by one rename, outside of it,
+// MovedDir is the folder on a node into which a run moves manifests: on the same file system as the manifests folder, so that each moves by one rename, outside of it,
 // because kubelet runs whatever it finds there, and the run's own, so that nobody else's files are in it.
-func (t Target) moved() string { return "/etc/kubernetes/manifests-moved-by-" + path.Base(t.StateDir) }
+func MovedDir(run string) string { return "/etc/kubernetes/manifests-moved-by-" + run }
+
+func (t Target) moved() string { return MovedDir(path.Base(t.StateDir)) }
 
 func (t Target) makeMovedArgv() []string { return []string{"mkdir", "-p", "-m", "0700", t.moved()} }
 
