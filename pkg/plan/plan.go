@@ -289,8 +289,8 @@ type Outage struct {
 	WorkSeconds *float64 `json:"workSeconds"`
 	// ServiceSeconds: until the workload answered over its Service.
 	ServiceSeconds *float64 `json:"serviceSeconds"`
-	// FloorSeconds: the larger of etcd's and the API server's own start, container started to ready. No procedure that
-	// restarts both can be quicker.
+	// FloorSeconds: the larger of etcd's and the API server's own start, each from its container's start to the first time it says that it is ready. What the API server waits for etcd is a part of
+	// its start.
 	FloorSeconds *float64 `json:"floorSeconds"`
 	// Interruptions are the times when a service that was back went unanswered again, none of them long enough to count as the outage going on.
 	Interruptions []Interruption `json:"interruptions"`
