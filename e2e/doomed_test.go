@@ -37,7 +37,8 @@ import (
 type moment string
 
 // The two moments of a step between which lies all that it does: the journal says that it begins, and nothing was done yet; and all was done, and the journal doesn't say so. That
-// it has ended and the next one begins is the first moment of that one. When the verdict is in the journal, what the run has made on the cluster is about to go. In the midst of a step that sends something to a node is when a part of that is there.
+// it has ended and the next one begins is the first moment of that one. In the midst of a step that sends something to a node is when a part of that is there; and when the verdict is in the
+// journal, what the run has made on the cluster is about to go.
 const (
 	before moment = "before"
 	midst  moment = "in the midst of"

@@ -496,7 +496,7 @@ func (t Target) Reach(ctx context.Context) error {
 			return err
 		}
 		unit, err := controlplane.KubeletUnitOf(ctx, m.Node)
-		if err != nil || unit.Active != "active" {
+		if err != nil || unit.Active != "active" && unit.Active != "activating" {
 			return nil
 		}
 		if now, err := controlplane.ReadEtcdConfig(ctx, m.Node); err != nil || now.HostDataDir != m.Etcd.HostDataDir {
