@@ -166,7 +166,7 @@ var _ = Describe("a container engine that is restarted in the outage", Ordered, 
 				Expect(r.Verdict).To(Equal(plan.VerdictPassed))
 			case r.Rollback == plan.StatusPassed:
 				Expect(s).To(gexec.Exit(3))
-				putBack(r)
+				putBack(died{}, r)
 			default: // the engine was away for too long
 				Expect(s.Err).To(gbytes.Say("drill rollback " + r.ID))
 				e.takes(ctx, rollback(), died{down: true}, r.ID)
