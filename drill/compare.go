@@ -41,6 +41,7 @@ const mostRuns = 100
 func newCompareCmd(a *App) *cobra.Command {
 	o := compareOptions{each: runOptions{app: a}, output: comparisonFlag{asTable}}
 	var procedures []string
+	var given givenFlags
 	cmd := &cobra.Command{
 		Use:   "compare SCENARIO",
 		Short: "Run a scenario with every procedure, and put the results side by side",
@@ -52,7 +53,8 @@ All runs are on one cluster, which is made for them and deleted afterwards, or o
 recovery is not proven, the old state is put back before the next run. If that fails, if what a run made can't be removed, or
 if a run can't be carried out, the next run gets a new cluster; with --cluster the comparison ends.
 
-What "drill run --help" says of --cluster is true here as well: EVERYTHING WRITTEN TO THAT CLUSTER DURING A RUN IS LOST.
+What "drill run --help" says of --cluster is true here as well: EVERYTHING WRITTEN TO THAT CLUSTER DURING A RUN IS LOST. So is what
+it says of --snapshot: every run restores that file.
 
 Exit status: 0 every run was carried out and its recovery proven; 3 every run was carried out and a recovery is not
 proven; 1 a run could not be carried out, or the cluster of --cluster is not in order afterwards; 2 usage;
@@ -72,12 +74,17 @@ and not an error. What was measured is reported in any case.`,
 			if err := o.parse(args, procedures, cmd.Flags().Changed("nodes")); err != nil {
 				return err
 			}
+			var err error
+			if o.each.snapshot, err = given.parse(cmd); err != nil {
+				return err
+			}
 			return compare(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&procedures, "procedures", procedureNames(), "the procedures to compare, in this order")
 	f.IntVar(&o.runs, "runs", 1, "how many runs of each; they take turns")
+	given.add(cmd)
 	f.BoolVar(&o.shortcuts, "shortcuts", false, "also try what may be left out of each procedure")
 	f.DurationVar(&o.each.settle, "settle", settleUsual, "how long after a recovery the checks may take to become true; less makes runs that fail shorter, and may fail one that would have passed")
 	f.DurationVar(&o.each.outageLimit, "outage-limit", comparedLimit, outageLimitHelp)
@@ -226,6 +233,9 @@ func (o compareOptions) interrupted() string {
 // compareAll carries out all runs, one after the other. It says whether each was carried out and the cluster is in order or gone; the error is for what makes the
 // whole command senseless.
 func compareAll(ctx context.Context, o compareOptions, view *term.View) (report.Document, bool, error) {
+	if refused, err := o.variations()[0].refuseSnapshot(ctx, view, o.each.scenarios...); err != nil || refused != nil {
+		return report.NewDocument(refused...), false, err
+	}
 	var activity atomic.Pointer[term.Activity]
 	provider, err := o.each.app.provider(ctx, func(line string) {
 		if a := activity.Load(); a != nil {

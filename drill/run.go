@@ -36,6 +36,7 @@ type runOptions struct {
 	keepRunning   []string
 	renew         []string
 	lateWrites    int
+	snapshot      *stage.Snapshot
 	settle        time.Duration
 	outageLimit   time.Duration
 	keep          bool
@@ -48,6 +49,7 @@ func newRunCmd(a *App) *cobra.Command {
 	o := runOptions{app: a}
 	var procedureName string
 	var bump uint64
+	var given givenFlags
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO...",
 		Short: "Run scenarios: break a cluster, restore it, and prove what came back",
@@ -65,11 +67,14 @@ names what is to live on across the restore although the procedure begins it ane
 the procedure leaves it alone. Components are kube-apiserver, kube-controller-manager, kube-scheduler and kubelet; what each
 procedure begins anew by itself is in "drill list -o json". "drill compare --shortcuts" tries them all.
 
+` + givenHelp + `
+
 Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 3 failed (the recovery is not proven), 4 skipped, 130 interrupted.`,
 		Example: `  drill run deployment-loss
   drill run deployment-loss --procedure manifest-edit -o json | jq '.runs[0].checks[] | select(.status=="failed")'
   drill run deployment-loss --cluster staging --report-dir /var/lib/drill-reports
+  drill run deployment-loss --cluster staging --snapshot /backup/etcd-last-night.db
   drill run deployment-loss --late-writes 50 -o json | jq '.runs[0].loss'
   drill run deployment-loss --keep-running kube-scheduler,kubelet
   drill run deployment-loss --procedure manifest-edit --bump-revision 1000000000 --renew kube-apiserver`,
@@ -101,6 +106,10 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 			if err := o.parse(args, procedureName, cmd.Flags().Changed("nodes")); err != nil {
 				return err
 			}
+			var err error
+			if o.snapshot, err = given.parse(cmd); err != nil {
+				return err
+			}
 			return run(cmd.Context(), o)
 		},
 	}
@@ -113,6 +122,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	f.Uint64Var(&bump, "bump-revision", stage.DefaultBump, "by how much the restore raises etcd's revision; 0 restores without, and without marking the past as compacted")
 	f.StringSliceVar(&o.keepRunning, "keep-running", nil, "components that live on across the restore, keeping their memory, although the procedure begins them anew")
 	f.StringSliceVar(&o.renew, "renew", nil, "components that begin anew although the procedure leaves them alone")
+	given.add(cmd)
 	f.IntVar(&o.lateWrites, "late-writes", 0, "make so many ConfigMaps after the snapshot, to see that the report names each of them as lost, and nothing else")
 	f.DurationVar(&o.outageLimit, "outage-limit", engine.DefaultOutageLimit, outageLimitHelp)
 	f.BoolVar(&o.keep, "keep", false, "leave the cluster as the run left it")
@@ -233,6 +243,9 @@ func (o runOptions) interrupted() string {
 
 // runAll runs the scenarios one after the other, until one is interrupted.
 func runAll(ctx context.Context, o runOptions, view *term.View) (report.Document, error) {
+	if refused, err := o.refuseSnapshot(ctx, view, o.scenarios...); err != nil || refused != nil {
+		return report.NewDocument(refused...), err
+	}
 	var activity atomic.Pointer[term.Activity] // kind tells of its progress from a goroutine of its own
 	provider, err := o.app.provider(ctx, func(line string) {
 		if a := activity.Load(); a != nil {
@@ -321,6 +334,7 @@ func (l lease) job() runner.Job {
 		LateWrites:    o.lateWrites,
 		Renew:         o.renew,
 		WorkloadImage: o.workloadImage,
+		Snapshot:      o.snapshot,
 		Literal:       o.literal,
 		Keep:          o.keep,
 		Settle:        o.settle,

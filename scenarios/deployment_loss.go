@@ -18,6 +18,7 @@ func DeploymentLoss() Scenario {
 		Steps: func(s *stage.Stage) []plan.Step {
 			return slices.Concat([]plan.Step{
 				s.CheckNames(),
+			}, s.BringSnapshot(), []plan.Step{
 				s.Deploy(),
 				s.Tools(),
 				s.ReadEtcdCommand(),

@@ -29,6 +29,7 @@ func Plan(sc Scenario, p procedure.Procedure, s *stage.Stage) plan.Plan {
 		Procedure:      p.Entry,
 		Variant:        recovery.Variant,
 		Cluster:        s.Info,
+		Warnings:       s.Warnings(),
 		Steps:          append(sc.Steps(s), recovery.Steps...),
 		Checks:         proof.Checks(&s.Subject),
 		Rollback:       recovery.Rollback,

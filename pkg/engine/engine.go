@@ -268,6 +268,9 @@ func (w *walk) start(ctx context.Context) {
 	}
 	err := w.record(ctx, e)
 	w.emit(e)
+	for _, message := range w.plan.Warnings {
+		w.warn("%s", message)
+	}
 	if err = w.unkept(err); err != nil && w.marks.OutageBegan.IsZero() {
 		w.fail(plan.VerdictBroken, err.Error())
 	}

@@ -518,6 +518,23 @@ func TestSkippedStepsAndChecksAreReported(t *testing.T) {
 	}
 }
 
+// TestWarningsOfAPlan: what is to be known before the run begins is told before its first step.
+func TestWarningsOfAPlan(t *testing.T) {
+	r := walk(t, func(s *script, _ func()) { s.Warnings = []string{"100% old", "not ours"} }, engine.Options{})
+	var told []string
+	for _, e := range r.events {
+		if w, ok := e.(plan.Warning); ok {
+			told = append(told, w.Message)
+		}
+		if _, ok := e.(plan.StepStarted); ok {
+			break
+		}
+	}
+	if !slices.Equal(told, []string{"100% old", "not ours"}) || r.Verdict != plan.VerdictPassed {
+		t.Errorf("%s, told %q", r.Verdict, told)
+	}
+}
+
 func TestRollbackThatFailsSaysWhatWasNotDone(t *testing.T) {
 	r := walk(t, func(s *script, _ func()) {
 		s.do(plan.Recover, func(context.Context) error { return errNo })

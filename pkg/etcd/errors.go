@@ -8,6 +8,8 @@ var (
 	ErrEmpty = errors.New("snapshot is empty")
 	// ErrNotSnapshot: the file is something else than a snapshot of etcd.
 	ErrNotSnapshot = errors.New("not an etcd snapshot")
+	// ErrCompressed: the file is compressed, or an archive. What is in it may be a snapshot.
+	ErrCompressed = errors.New("snapshot is compressed")
 	// ErrTruncated: the file ends before its own header says that it should.
 	ErrTruncated = errors.New("snapshot is truncated")
 	// ErrNoTrailer: the database is whole, but the SHA-256 that etcd appends to every snapshot it sends isn't there. A
@@ -22,6 +24,8 @@ var (
 
 // What else can go wrong.
 var (
+	// ErrNewer: the snapshot was taken from a newer etcd than the one that would have to read it.
+	ErrNewer = errors.New("snapshot is of a newer etcd")
 	// ErrTargetExists: there is something already where the result should go. Nothing was touched.
 	ErrTargetExists = errors.New("target exists already")
 	// ErrFolderOpen: the folder for a snapshot can be entered by other users. Nothing was touched.

@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,6 +55,10 @@ func TestRawRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	modesAre(t, dir)
+	seen, err := etcd.VerifyDatabase(t.Context(), w, db)
+	if sum := sha256.Sum256(old); err != nil || !seen.NoChecksum || seen.SHA256 != hex.EncodeToString(sum[:]) || seen.Revision != last.Header.Revision || seen.Keys != live+1 || seen.Bytes != int64(len(old)) {
+		t.Errorf("VerifyDatabase = %+v, %v", seen, err)
+	}
 	if after, err := os.ReadFile(db); err != nil || !slices.Equal(old, after) {
 		t.Errorf("the old database has changed, %v", err)
 	}
@@ -230,6 +235,9 @@ func TestDamagedRaw(t *testing.T) {
 				t.Errorf("Restore = %v, want %v", err, c.want)
 			}
 			onlyHas(t, parent)
+			if _, err := etcd.VerifyDatabase(t.Context(), w, db); !errors.Is(err, c.want) {
+				t.Errorf("VerifyDatabase = %v, want %v", err, c.want)
+			}
 			if _, err := etcd.RevisionOf(t.Context(), w, db); c.sure && !errors.Is(err, c.want) {
 				t.Errorf("RevisionOf = %v, want %v", err, c.want)
 			}

@@ -104,7 +104,7 @@ func Save(ctx context.Context, ep Endpoint, path string, opts ...SaveOption) (in
 		if err != nil {
 			return plan.SnapshotInfo{}, fmt.Errorf("what etcd at %s sent is no good: %w", ep.URL, err)
 		}
-		info.Revision, info.Keys = seen.Revision, seen.Keys
+		info.Revision, info.Keys, info.ClusterVersion = seen.Revision, seen.Keys, seen.ClusterVersion
 	}
 	if err := os.Chtimes(part.Name(), time.Time{}, takenAt); err != nil {
 		return plan.SnapshotInfo{}, err

@@ -36,11 +36,21 @@ import (
 // of keys that aren't deleted there. A restore with a revision bump leaves one record without a key, which etcdutl
 // counts and Verify doesn't. TakenAt is the file's modification time, which Save sets to when taking it began.
 func Verify(ctx context.Context, w Worker, path string) (plan.SnapshotInfo, error) {
+	return verify(ctx, w, path, false)
+}
+
+// VerifyDatabase is Verify for what has no trailer: the database of a stopped etcd, DATADIR/member/snap/db, or a copy of one. Its length, every page and every record are looked at all
+// the same; that it is what etcd last wrote nobody can tell from it, see DatabaseKeys. The result has NoChecksum set.
+func VerifyDatabase(ctx context.Context, w Worker, path string) (plan.SnapshotInfo, error) {
+	return verify(ctx, w, path, true)
+}
+
+func verify(ctx context.Context, w Worker, path string, raw bool) (plan.SnapshotInfo, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return plan.SnapshotInfo{}, fmt.Errorf("verify snapshot %s: %w", path, err)
 	}
-	a, err := w.call(ctx, request{Op: opVerify, Path: abs})
+	a, err := w.call(ctx, request{Op: opVerify, Path: abs, Raw: raw})
 	switch {
 	case err != nil:
 		return plan.SnapshotInfo{}, fmt.Errorf("verify snapshot %s: %w", path, err)
@@ -62,10 +72,14 @@ const (
 	maxComplaints = 5
 )
 
-// verifyHere does in the child what Verify asked for.
-func verifyHere(ctx context.Context, path string) (plan.SnapshotInfo, error) {
+// verifyHere does in the child what Verify and, with raw, VerifyDatabase asked for.
+func verifyHere(ctx context.Context, path string, raw bool) (plan.SnapshotInfo, error) {
 	var info plan.SnapshotInfo
-	sum, err := checkTrailer(ctx, path)
+	check := checkTrailer
+	if raw {
+		check = sumOf
+	}
+	sum, err := check(ctx, path)
 	if err != nil {
 		return info, err
 	}
@@ -73,7 +87,7 @@ func verifyHere(ctx context.Context, path string) (plan.SnapshotInfo, error) {
 	if err != nil {
 		return info, err
 	}
-	info = plan.SnapshotInfo{Path: path, SHA256: sum, Bytes: st.Size(), TakenAt: st.ModTime()}
+	info = plan.SnapshotInfo{Path: path, SHA256: sum, Bytes: st.Size(), TakenAt: st.ModTime(), NoChecksum: raw}
 	return info, readContent(ctx, path, &info)
 }
 
@@ -88,6 +102,9 @@ func readContent(ctx context.Context, path string, info *plan.SnapshotInfo) erro
 		}
 		if v := schema.ReadStorageVersionFromSnapshot(tx); v != nil {
 			info.EtcdVersion = v.String()
+		}
+		if b := tx.Bucket(schema.Cluster.Name()); b != nil {
+			info.ClusterVersion = string(b.Get(schema.ClusterClusterVersionKeyName))
 		}
 		var err error
 		info.Revision, info.Keys, err = readHistory(ctx, tx.Bucket(schema.Key.Name()))
@@ -162,7 +179,7 @@ func checkTrailer(ctx context.Context, path string) (string, error) {
 	switch whole := pages + sha256.Size; {
 	case size == pages, size%512 == 0:
 		return "", fmt.Errorf("%w: %s looks like a database file copied out of a data directory, which may be "+
-			"inconsistent when etcd was running; take a snapshot with `drill snapshot save` instead", ErrNoTrailer, path)
+			"inconsistent when etcd was running; take a snapshot with `etcdctl snapshot save` instead", ErrNoTrailer, path)
 	case size < whole:
 		return "", fmt.Errorf("%w: %s ends within its trailer, %d of %d bytes; %s", ErrTruncated, path, size, whole, takeAnother)
 	case size > whole:
@@ -200,6 +217,9 @@ func measure(f *os.File) (size, pages int64, err error) {
 	case size == 0:
 		return 0, 0, fmt.Errorf("%w: %s has no content; %s", ErrEmpty, path, takeAnother)
 	}
+	if err := refuseCompressed(f); err != nil {
+		return 0, 0, err
+	}
 	if err := view(path, func(tx *bolt.Tx) error { pages = tx.Size(); return nil }); err != nil {
 		return 0, 0, err
 	}
@@ -207,6 +227,64 @@ func measure(f *os.File) (size, pages int64, err error) {
 		return 0, 0, fmt.Errorf("%w: %s has %d bytes, and by its header its pages alone have %d; %s", ErrTruncated, path, size, pages, takeAnother)
 	}
 	return size, pages, nil
+}
+
+// packers are programs that make files smaller, by how such files begin. bbolt's begin with zeros: the number of the first page.
+func packers() map[string][]string {
+	return map[string][]string{
+		"\x1f\x8b":         {"gzip", "--decompress", "--stdout"},
+		"\x28\xb5\x2f\xfd": {"zstd", "--decompress", "--stdout"},
+		"\xfd7zXZ\x00":     {"xz", "--decompress", "--stdout"},
+		"BZh":              {"bzip2", "--decompress", "--stdout"},
+		"\x04\x22\x4d\x18": {"lz4", "--decompress", "--stdout"},
+		"PK\x03\x04":       {"unzip", "-p"},
+	}
+}
+
+// An archive of tar's begins with a file's name; this is where it says what it is (pax in POSIX.1-2017).
+const (
+	tarMagic   = "ustar"
+	tarMagicAt = 257
+)
+
+// refuseCompressed says of a compressed file with what it was made, and how to unpack it so that nobody else can read the result.
+func refuseCompressed(f *os.File) error {
+	head := make([]byte, tarMagicAt+len(tarMagic))
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	var argv []string
+	for magic, with := range packers() {
+		if bytes.HasPrefix(head[:n], []byte(magic)) {
+			argv = with
+		}
+	}
+	if bytes.HasSuffix(head[:n], []byte(tarMagic)) && n == len(head) {
+		argv = []string{"tar", "--extract", "--to-stdout", "--file"}
+	}
+	if argv == nil {
+		return nil
+	}
+	unpack := plan.Command{Argv: append(argv, f.Name())}
+	return fmt.Errorf("%w: %s was made by %s; unpack it first: (umask 077; %s >snapshot.db)", ErrCompressed, f.Name(), argv[0], unpack)
+}
+
+// sumOf returns the SHA-256 of the whole file in hexadecimal, if the file is as long as its own header says.
+func sumOf(ctx context.Context, path string) (string, error) {
+	if err := checkLength(path); err != nil {
+		return "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }()
+	h := sha256.New()
+	if _, err := io.Copy(h, &withContext{ctx: ctx, r: f}); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // withContext is a reader that ends with its context.

@@ -40,7 +40,7 @@ const (
 type request struct {
 	Op   op     `json:"op"`
 	Path string `json:"path,omitempty"`
-	// Raw says that Path is no snapshot but the database of a stopped etcd; for opKeys.
+	// Raw says that Path is no snapshot but the database of a stopped etcd; for opKeys and opVerify.
 	Raw     bool            `json:"raw,omitempty"`
 	Restore *RestoreOptions `json:"restore,omitempty"`
 }
@@ -57,7 +57,7 @@ type answer struct {
 // kinds maps names to the errors that keep their identity on their way from the child to the parent.
 func kinds() map[string]error {
 	return map[string]error{
-		"empty": ErrEmpty, "not-snapshot": ErrNotSnapshot, "truncated": ErrTruncated, "no-trailer": ErrNoTrailer,
+		"empty": ErrEmpty, "not-snapshot": ErrNotSnapshot, "compressed": ErrCompressed, "truncated": ErrTruncated, "no-trailer": ErrNoTrailer,
 		"trailer-mismatch": ErrTrailerMismatch, "damaged": ErrDamaged,
 		"not-exist": os.ErrNotExist, "permission": os.ErrPermission,
 		"canceled": context.Canceled, "deadline": context.DeadlineExceeded,
@@ -291,7 +291,7 @@ func (r request) do(ctx context.Context, stdout io.Writer) (a answer) {
 	switch {
 	case r.Op == opVerify:
 		var info plan.SnapshotInfo
-		if info, err = verifyHere(ctx, r.Path); err == nil {
+		if info, err = verifyHere(ctx, r.Path, r.Raw); err == nil {
 			a.Snapshot = &info
 		}
 	case r.Op == opRevision:

@@ -206,6 +206,8 @@ type Plan struct {
 	// Variant says in which way the procedure is carried out.
 	Variant Variant
 	Cluster ClusterInfo
+	// Warnings are what a person should know before the run begins, although it changes no verdict.
+	Warnings []string
 	// Steps in order. Phases never go backwards.
 	Steps []Step
 	// Checks in the order in which they are evaluated.
@@ -292,6 +294,9 @@ type Outage struct {
 	// FloorSeconds: the larger of etcd's and the API server's own start, each from its container's start to the first time it says that it is ready. What the API server waits for etcd is a part of
 	// its start.
 	FloorSeconds *float64 `json:"floorSeconds"`
+	// NotAsked are the kinds that nobody asked for, because the snapshot doesn't hold what would have answered: some of work and service. Their seconds are null, and that says
+	// nothing about the recovery.
+	NotAsked []string `json:"notAsked"`
 	// Interruptions are the times when a service that was back went unanswered again, none of them long enough to count as the outage going on.
 	Interruptions []Interruption `json:"interruptions"`
 }
@@ -359,6 +364,12 @@ type SnapshotInfo struct {
 	Keys int64 `json:"keys"`
 	// EtcdVersion is the storage version of etcd recorded in the file, or the version of the server that it was taken from.
 	EtcdVersion string `json:"etcdVersion"`
-	// TakenAt is when taking it began, as seen by the machine that took it.
+	// ClusterVersion is what etcd's members had agreed on as their version when it was taken, as the file says; empty where it doesn't.
+	ClusterVersion string `json:"clusterVersion"`
+	// TakenAt is when taking it began, as seen by the machine that took it. Of a snapshot that was given it is the modification time of that file, and nothing else tells its age.
 	TakenAt time.Time `json:"takenAt"`
+	// Source is the file that was given to be restored, of which Path is a copy; empty where the run took the snapshot itself.
+	Source string `json:"source"`
+	// NoChecksum says that the file has no SHA-256 of etcd's at its end, so that nothing but its own pages and records shows that it is whole.
+	NoChecksum bool `json:"noChecksum"`
 }

@@ -42,6 +42,8 @@ type Target struct {
 	StateDir string
 	// NodeSnapshot is where the snapshot lies on the node when the commands are typed by hand.
 	NodeSnapshot string
+	// SkipHashCheck says that the snapshot has no checksum of etcd's at its end, which etcdutl has to be told.
+	SkipHashCheck bool
 	// Token makes the restored cluster's ID new, so that a member that was not restored can't join it by mistake. Empty
 	// means etcd's own default, as in the commands that tutorials show.
 	Token string

@@ -43,6 +43,9 @@ func restoreStep(t Target) plan.Step {
 
 func (t Target) restoreArgv(m controlplane.Member) []string {
 	argv := []string{"etcdutl", "snapshot", "restore", t.NodeSnapshot}
+	if t.SkipHashCheck {
+		argv = append(argv, "--skip-hash-check")
+	}
 	return append(argv, t.membershipFlags(m, t.DataDir, t.Token, t.BumpRevision)...)
 }
 

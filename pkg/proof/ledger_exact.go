@@ -95,7 +95,7 @@ func (c *LedgerCache) compare(ctx context.Context, s *Subject) (snapshot invento
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sha256 != s.Snapshot.SHA256 || c.snapshot.Objects == nil {
-		inv, err := inventory.Read(ctx, inventory.FromSnapshot(s.Worker, s.Snapshot.Path), s.Before.AtBreak, s.Before.AtOutage)
+		inv, err := inventory.Read(ctx, SnapshotSource(s.Worker, *s.Snapshot), s.Before.AtBreak, s.Before.AtOutage)
 		if err != nil {
 			return snapshot, found, err
 		}
@@ -248,7 +248,7 @@ func (l *ledger) explain(ctx context.Context, s *Subject, changed []inventory.Li
 			raw[line.Key] = line.After.Raw
 		}
 	}
-	fields, err := inventory.Explain(ctx, inventory.FromSnapshot(s.Worker, s.Snapshot.Path), inventory.FromEtcd(s.Endpoints[0]), unknown)
+	fields, err := inventory.Explain(ctx, SnapshotSource(s.Worker, *s.Snapshot), inventory.FromEtcd(s.Endpoints[0]), unknown)
 	for _, key := range unknown {
 		l.fields[key] = explained{raw[key], fields[key]}
 	}

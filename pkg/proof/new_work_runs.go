@@ -21,7 +21,7 @@ func NewWorkRuns(s *Subject) plan.Check {
 	return plan.Check{
 		Name: "new-work-runs",
 		Summary: "a new Deployment and a new Service, made after the recovery: the pod is scheduled, runs on a node, and answers over its IP and the Service's from every node, " +
-			"and by the Service's name from inside the restored workload",
+			"and by the Service's name from inside the restored workload or, where that is not in the snapshot, from inside the new pod",
 		Phase:  plan.Prove,
 		Alters: true,
 		Look:   func(ctx context.Context) (plan.Finding, error) { return newWorkRuns(ctx, s) },
@@ -120,7 +120,7 @@ func workAnswers(ctx context.Context, s *Subject, pod corev1.Pod, svc *corev1.Se
 	t := target{namespace: pod.Namespace, name: svc.Name, port: s.Workload.Port, nodes: addresses(s.Cluster)}
 	t.addPod(pod)
 	t.addService(*svc)
-	missing, _ := t.place(s.Cluster, running)
+	missing, within := t.place(s.Cluster, running)
 	if at := t.pods[0].node; at != nil && at.Name() != pod.Spec.NodeName {
 		missing = append(missing, plan.Difference{Subject: "pod " + pod.Name, Expected: "on node " + pod.Spec.NodeName + ", as the scheduler said", Seen: "on node " + at.Name()})
 	}
@@ -132,7 +132,11 @@ func workAnswers(ctx context.Context, s *Subject, pod corev1.Pod, svc *corev1.Se
 		return nil, nil, err
 	}
 	_, from := old.place(s.Cluster, running)
-	if len(from) == 0 {
+	switch {
+	case len(from) > 0:
+	case s.Workload.Absent() != "": // no pod of the run's was restored, so that its new one has to ask for its own Service
+		from = within
+	default:
 		wrong = append(wrong, plan.Difference{Subject: "Service " + svc.Name + " from inside the restored workload", Expected: "a running container to ask from", Seen: "none"})
 	}
 	for _, n := range s.Cluster.Nodes() {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,10 +35,40 @@ func ReadsAgree(s *Subject) plan.Check {
 	}
 }
 
-// view is one way to read: it returns what it sees of the workload's objects of one resource.
+// sample are objects of one resource that are read in every way.
+type sample struct {
+	resource            schema.GroupVersionResource
+	namespace, selector string
+	// want are all objects that the selector selects.
+	want sightings
+}
+
+// samples are the workload's objects. Where not all of them are in the snapshot, what was left there of others has to be seen, too, and something that is in every cluster.
+func samples(s *Subject) []sample {
+	var out []sample
+	for _, r := range workloadResources() {
+		out = append(out, sample{r, s.Workload.Namespace, s.Workload.Selector(), expected(r, s.Workload.Objects, s.Workload.Namesakes)})
+	}
+	if len(s.Workload.Beyond) > 0 && len(s.Anchors) > 0 {
+		var names []string
+		for _, o := range s.Anchors {
+			names = append(names, o.Name)
+		}
+		out = append(out, sample{namespaces, metav1.NamespaceAll, NamesNamespaces(names...), expected(namespaces, s.Anchors)})
+	}
+	return out
+}
+
+// NamesNamespaces is a label selector for the namespaces of these names: each has its name as a label
+// (https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#automatic-labelling).
+func NamesNamespaces(names ...string) string {
+	return corev1.LabelMetadataName + " in (" + strings.Join(names, ",") + ")"
+}
+
+// view is one way to read: it returns what it sees of a sample.
 type view struct {
 	name string
-	read func(context.Context, Server, schema.GroupVersionResource, Workload) (sightings, error)
+	read func(context.Context, Server, sample) (sightings, error)
 }
 
 // sightings are objects by name.
@@ -46,7 +77,7 @@ type sightings map[string]sighting
 // sighting is what must be the same in every view. Statuses go on changing while one reads.
 type sighting struct {
 	uid types.UID
-	// spec is decoded JSON.
+	// spec is decoded JSON; nil where it isn't known.
 	spec any
 }
 
@@ -64,21 +95,26 @@ func views() []view {
 }
 
 func readsAgree(ctx context.Context, s *Subject) (plan.Finding, error) {
-	if len(s.Workload.Objects) == 0 || len(s.Servers) == 0 { // all would agree that there is nothing
-		return plan.Failed(fmt.Sprintf("there is nothing to hold against each other: %d objects are known, on %d API servers", len(s.Workload.Objects), len(s.Servers)),
+	all := samples(s)
+	objects := 0
+	for _, sm := range all {
+		objects += len(sm.want)
+	}
+	if objects == 0 || len(s.Servers) == 0 { // all would agree that there is nothing
+		return plan.Failed(fmt.Sprintf("there is nothing to hold against each other: %d objects are known, on %d API servers", objects, len(s.Servers)),
 			"the step that records the workload was not carried out"), nil
 	}
 	// All servers at once: one that hangs takes all the time there is, and the others must not be blamed for that.
 	wrongs, rights := make([][]plan.Difference, len(s.Servers)), make([][]string, len(s.Servers))
 	var reading sync.WaitGroup
 	for i, server := range s.Servers {
-		reading.Go(func() { wrongs[i], rights[i] = readAll(ctx, server, s.Workload) })
+		reading.Go(func() { wrongs[i], rights[i] = readAll(ctx, server, all) })
 	}
 	reading.Wait()
 	wrong, right := slices.Concat(wrongs...), slices.Concat(rights...)
 	if len(wrong) > 0 {
-		all := len(s.Servers) * len(workloadResources()) * len(views())
-		return plan.Differs(fmt.Sprintf("%d of %d reads disagree with the snapshot", all-len(right), all),
+		reads := len(s.Servers) * len(all) * len(views())
+		return plan.Differs(fmt.Sprintf("%d of %d reads disagree with the snapshot", reads-len(right), reads),
 			"where GET is right and LIST is wrong, the API server answers from a cache from before the restore, because it was not restarted and etcd's revision "+
 				"went back: restart every API server, and restore with --bump-revision and --mark-compacted (kubernetes/kubernetes#118501)",
 			wrong, right...), nil
@@ -86,18 +122,19 @@ func readsAgree(ctx context.Context, s *Subject) (plan.Finding, error) {
 	return plan.Passed(fmt.Sprintf("%d reads on %d API servers say the same", len(right), len(s.Servers)), right...), nil
 }
 
-// readAll reads all resources of the workload from one API server in every way.
-func readAll(ctx context.Context, server Server, w Workload) (wrong []plan.Difference, right []string) {
-	for _, r := range workloadResources() {
-		want := expected(w, r)
+// readAll reads all samples from one API server in every way.
+func readAll(ctx context.Context, server Server, all []sample) (wrong []plan.Difference, right []string) {
+	for _, sm := range all {
+		want := maps.Clone(sm.want)
 		for _, v := range views() {
-			label := fmt.Sprintf("API server on %s, %s %s", server.Node, v.name, r.Resource)
-			got, err := v.read(ctx, server, r, w)
+			label := fmt.Sprintf("API server on %s, %s %s", server.Node, v.name, sm.resource.Resource)
+			got, err := v.read(ctx, server, sm)
 			if err != nil {
 				wrong = append(wrong, plan.Difference{Subject: label, Expected: want.String(), Seen: "an error: " + err.Error()})
 				continue
 			}
 			d := want.against(got)
+			want.learn(got)
 			for i := range d {
 				d[i].Subject = label + " " + d[i].Subject
 			}
@@ -109,14 +146,23 @@ func readAll(ctx context.Context, server Server, w Workload) (wrong []plan.Diffe
 	return wrong, right
 }
 
-func expected(w Workload, r schema.GroupVersionResource) sightings {
+func expected(r schema.GroupVersionResource, objects ...[]Object) sightings {
 	out := sightings{}
-	for _, o := range w.Objects {
+	for _, o := range slices.Concat(objects...) {
 		if o.Resource == r {
 			out[o.Name] = sighting{o.UID, o.Spec}
 		}
 	}
 	return out
+}
+
+// learn takes specs that aren't known from the first who shows them: the others must show the same.
+func (v sightings) learn(got sightings) {
+	for name, want := range v {
+		if seen, there := got[name]; there && want.spec == nil && seen.uid == want.uid {
+			v[name] = seen
+		}
+	}
 }
 
 // against names, in order, the objects that were seen otherwise than they should be, or not, or though they shouldn't.
@@ -134,7 +180,7 @@ func (v sightings) against(got sightings) []plan.Difference {
 			d = append(d, plan.Difference{Subject: name, Expected: "nothing", Seen: "UID " + string(seen.uid)})
 		case want.uid != seen.uid:
 			d = append(d, plan.Difference{Subject: name, Expected: "UID " + string(want.uid), Seen: "UID " + string(seen.uid)})
-		default:
+		case want.spec != nil:
 			for _, f := range fieldDifferences("spec", want.spec, seen.spec) {
 				f.Subject = name + " " + f.Subject
 				d = append(d, f)
@@ -157,13 +203,10 @@ func (v sightings) String() string {
 	return strings.Join(out, ", ")
 }
 
-func viewGet(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (sightings, error) {
+func viewGet(ctx context.Context, s Server, sm sample) (sightings, error) {
 	out := sightings{}
-	for _, o := range w.Objects {
-		if o.Resource != r {
-			continue
-		}
-		u, err := get(ctx, s, o)
+	for _, name := range slices.Sorted(maps.Keys(sm.want)) {
+		u, err := get(ctx, s, Object{Resource: sm.resource, Namespace: sm.namespace, Name: name})
 		if apierrors.IsNotFound(err) {
 			continue
 		}
@@ -175,9 +218,9 @@ func viewGet(ctx context.Context, s Server, r schema.GroupVersionResource, w Wor
 	return out, nil
 }
 
-func viewList(resourceVersion string) func(context.Context, Server, schema.GroupVersionResource, Workload) (sightings, error) {
-	return func(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (sightings, error) {
-		items, err := list(ctx, s, r, w.Namespace, metav1.ListOptions{LabelSelector: w.Selector(), ResourceVersion: resourceVersion})
+func viewList(resourceVersion string) func(context.Context, Server, sample) (sightings, error) {
+	return func(ctx context.Context, s Server, sm sample) (sightings, error) {
+		items, err := list(ctx, s, sm.resource, sm.namespace, metav1.ListOptions{LabelSelector: sm.selector, ResourceVersion: resourceVersion})
 		if err != nil {
 			return nil, err
 		}
@@ -191,12 +234,12 @@ func viewList(resourceVersion string) func(context.Context, Server, schema.Group
 
 // viewWatch opens a watch that begins with what there is, and reads up to the bookmark that says that this was all
 // (streaming lists, KEP-3157: on by default since Kubernetes 1.32).
-func viewWatch(ctx context.Context, s Server, r schema.GroupVersionResource, w Workload) (sightings, error) {
+func viewWatch(ctx context.Context, s Server, sm sample) (sightings, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errors.New("the watch did not say within "+callTimeout.String()+" that it had sent everything"))
 	defer cancel()
 	initial := true
-	watcher, err := s.Client.Resource(r).Namespace(w.Namespace).Watch(ctx, metav1.ListOptions{
-		LabelSelector:        w.Selector(),
+	watcher, err := s.Client.Resource(sm.resource).Namespace(sm.namespace).Watch(ctx, metav1.ListOptions{
+		LabelSelector:        sm.selector,
 		SendInitialEvents:    &initial,
 		AllowWatchBookmarks:  true,
 		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,

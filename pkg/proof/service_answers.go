@@ -43,6 +43,9 @@ func ServiceAnswers(s *Subject) plan.Check {
 }
 
 func serviceAnswers(ctx context.Context, s *Subject) (plan.Finding, error) {
+	if absent := s.Workload.Absent(); absent != "" {
+		return plan.Skipped(absent), nil
+	}
 	t, wrong, err := workloadNow(ctx, s)
 	if err != nil {
 		return plan.Finding{}, err

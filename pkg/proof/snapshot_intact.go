@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
@@ -34,7 +35,7 @@ func snapshotIntact(ctx context.Context, s *Subject) (plan.Finding, error) {
 		return plan.Failed("there is no snapshot", "the step that takes it did not record one").ForGood(), nil
 	}
 	const remedy = "do not rely on this snapshot: take another, and find out what damaged this one, the disk or a copy that was cut short for example"
-	got, err := etcd.Verify(ctx, s.Worker, s.Snapshot.Path)
+	got, err := VerifySnapshot(ctx, s.Worker, *s.Snapshot)
 	switch {
 	case saysNothing(ctx, err):
 		return plan.Finding{}, errors.Join(err, context.Cause(ctx))
@@ -45,22 +46,52 @@ func snapshotIntact(ctx context.Context, s *Subject) (plan.Finding, error) {
 			Subject: "SHA-256 of " + s.Snapshot.Path, Expected: s.Snapshot.SHA256 + ", as when it was saved", Seen: got.SHA256,
 		}}).ForGood(), nil
 	}
-	live, err := get(ctx, s.Servers[0], Object{Resource: namespaces, Name: metav1.NamespaceSystem})
+	live, err := LiveUID(ctx, s.Servers[0])
 	if err != nil {
 		return plan.Finding{}, err
 	}
-	other, whose, err := foreign(ctx, s, string(live.GetUID()))
+	other, whose, err := Foreign(ctx, s.Worker, *s.Snapshot, live)
 	switch {
 	case saysNothing(ctx, err):
 		return plan.Finding{}, errors.Join(err, context.Cause(ctx))
 	case err != nil:
 		return unsound(s.Snapshot.Path, remedy, err), nil
-	}
-	if other != nil {
+	case other != nil && !s.OtherCluster:
 		return plan.Differs("the snapshot is of another cluster", "do not restore it: find the snapshots of this cluster, and find out how they were mixed up",
 			[]plan.Difference{*other}, "sha256 "+got.SHA256).ForGood(), nil
+	case other != nil:
+		whose = "of another cluster, as was allowed: " + other.String()
 	}
-	return plan.Passed(fmt.Sprintf("%d keys at revision %d, %d bytes", got.Keys, got.Revision, got.Bytes), "sha256 "+got.SHA256, whose), nil
+	detail := fmt.Sprintf("%d keys at revision %d, %d bytes", got.Keys, got.Revision, got.Bytes)
+	if s.Snapshot.NoChecksum {
+		detail += "; it has no checksum of etcd's, so that pages and records alone show that it is whole"
+	}
+	return plan.Passed(detail, "sha256 "+got.SHA256, whose), nil
+}
+
+// VerifySnapshot verifies the file as what it is: with its checksum, or as a database that has none.
+func VerifySnapshot(ctx context.Context, w etcd.Worker, snapshot plan.SnapshotInfo) (plan.SnapshotInfo, error) {
+	if snapshot.NoChecksum {
+		return etcd.VerifyDatabase(ctx, w, snapshot.Path)
+	}
+	return etcd.Verify(ctx, w, snapshot.Path)
+}
+
+// SnapshotSource reads the file as what it is.
+func SnapshotSource(w etcd.Worker, snapshot plan.SnapshotInfo) inventory.Source {
+	if snapshot.NoChecksum {
+		return inventory.FromDatabase(w, snapshot.Path)
+	}
+	return inventory.FromSnapshot(w, snapshot.Path)
+}
+
+// LiveUID is by what a cluster is told from others: the UID of its namespace kube-system.
+func LiveUID(ctx context.Context, s Server) (string, error) {
+	live, err := get(ctx, s, Object{Resource: namespaces, Name: metav1.NamespaceSystem})
+	if err != nil {
+		return "", err
+	}
+	return string(live.GetUID()), nil
 }
 
 // saysNothing reports whether reading the file ended for a reason that says nothing about it.
@@ -93,11 +124,11 @@ func namespaceOf(value []byte) *corev1.Namespace {
 	return n
 }
 
-// foreign returns how the snapshot differs from one of the cluster whose namespace kube-system has the UID want, nil if it doesn't, and a line that says whose it is.
-func foreign(ctx context.Context, s *Subject, want string) (*plan.Difference, string, error) {
+// Foreign returns how the snapshot differs from one of the cluster whose namespace kube-system has the UID want, nil if it doesn't, and a line that says whose it is.
+func Foreign(ctx context.Context, w etcd.Worker, snapshot plan.SnapshotInfo, want string) (*plan.Difference, string, error) {
 	var stored *corev1.Namespace
 	encrypted := false
-	_, err := etcd.SnapshotKeys(ctx, s.Worker, s.Snapshot.Path, func(kv etcd.KeyValue) error {
+	_, err := SnapshotSource(w, snapshot)(ctx, func(kv etcd.KeyValue) error {
 		if !bytes.HasSuffix(kv.Key, []byte(kubeSystem)) {
 			return nil
 		}
@@ -110,7 +141,7 @@ func foreign(ctx context.Context, s *Subject, want string) (*plan.Difference, st
 	if err != nil && !errors.Is(err, errFound) {
 		return nil, "", err
 	}
-	d := &plan.Difference{Subject: "namespace kube-system in " + s.Snapshot.Path, Expected: "UID " + want + ", as in this cluster"}
+	d := &plan.Difference{Subject: "namespace kube-system in " + snapshot.Path, Expected: "UID " + want + ", as in this cluster"}
 	switch {
 	case stored == nil && encrypted:
 		return nil, "the snapshot's namespaces are encrypted, so that it can't be said whose they are", nil

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -147,5 +148,40 @@ func write(t *testing.T, path string, content []byte, mode os.FileMode) {
 	t.Helper()
 	if err := os.WriteFile(path, content, mode); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestGivenSnapshotIntact: one that was given may be of another cluster if somebody asked for it, and may have no checksum, and is held against all else.
+func TestGivenSnapshotIntact(t *testing.T) {
+	worker := etcdtest.Worker(t)
+	const ours, theirs = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "ffffffff-4b5a-6978-8796-a5b4c3d2e1f0"
+	sound := realSnapshot(t, namespaceStored(t, theirs))
+	api := serve(t, "cp-a", &apiServer{objects: map[string][]object{"namespaces": {
+		{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": "kube-system", "uid": ours}},
+	}}})
+	f, err := snapshotIntact(t.Context(), &Subject{Snapshot: &sound, OtherCluster: true, Worker: worker, Servers: []Server{api}})
+	if err != nil || f.Status != plan.StatusPassed || !holds(f.Evidence, "of another cluster, as was allowed", ours, theirs) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	content, err := os.ReadFile(sound.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := filepath.Join(t.TempDir(), "db")
+	write(t, database, content[:len(content)-sha256.Size], 0o600)
+	raw, err := etcd.VerifyDatabase(t.Context(), worker, database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Subject{Snapshot: &raw, OtherCluster: true, Worker: worker, Servers: []Server{api}}
+	if f, err := snapshotIntact(t.Context(), s); err != nil || f.Status != plan.StatusPassed || !strings.Contains(f.Detail, "no checksum") {
+		t.Errorf("%+v, %v", f, err)
+	}
+	s.OtherCluster = false
+	f, err = snapshotIntact(t.Context(), s)
+	differs(t, f, err, "namespace kube-system in "+database, "UID "+ours+", as in this cluster", "UID "+theirs)
+	s.OtherCluster, raw.NoChecksum = true, false // it was said to have one
+	if f, err := snapshotIntact(t.Context(), s); err != nil || f.Status != plan.StatusFailed || !strings.Contains(f.Detail, etcd.ErrNoTrailer.Error()) {
+		t.Errorf("%+v, %v", f, err)
 	}
 }

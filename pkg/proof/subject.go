@@ -60,8 +60,14 @@ type Subject struct {
 	Workload Workload
 	// NodeSnapshot is where the snapshot lies for a person who types on the first control plane.
 	NodeSnapshot string
-	// Snapshot describes the snapshot that is restored; nil until it was taken.
+	// Snapshot describes the snapshot that is restored; nil until it was taken, or taken over.
 	Snapshot *plan.SnapshotInfo
+	// Given describes the snapshot that somebody else made and gave to be restored, as it was found before anything was touched; nil where the run takes its own.
+	Given *plan.SnapshotInfo
+	// OtherCluster says that the snapshot may be of another cluster: somebody has asked for it.
+	OtherCluster bool
+	// Anchors are objects that are in a snapshot which was given and that every cluster has, for what has to be asked for something though the workload is not in it. Their specs are not known.
+	Anchors []Object
 	// Ledger keeps what LedgerExact has read for Loss; LedgerExact sets it.
 	Ledger *LedgerCache
 }
@@ -82,8 +88,21 @@ type Workload struct {
 	Namespace, Name, Image string
 	// Port is the TCP port that its containers and its Service serve HTTP on.
 	Port int
-	// Objects are all objects of the workload, as they were just before the snapshot.
+	// Objects are all objects of the workload, as they were just before the snapshot: what the restore must bring back. Of a snapshot that was given, they are those of them that it holds.
 	Objects []Object
+	// Beyond are objects of the workload that a snapshot which was given doesn't hold: what the restore must take away.
+	Beyond []Object
+	// Namesakes are other objects with the workload's label in such a snapshot: what the restore brings back besides. Their specs are not known.
+	Namesakes []Object
+}
+
+// Absent says why nothing of the workload can be expected after the restore; empty where all of it can.
+func (w Workload) Absent() string {
+	if len(w.Beyond) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of the %d objects that the run deployed are not in the snapshot that was given, so that no restore of it brings them back",
+		len(w.Beyond), len(w.Objects)+len(w.Beyond))
 }
 
 // Selector selects the workload's objects.

@@ -391,7 +391,7 @@ type resumption struct {
 func (i *informer) goOn(ctx context.Context, s *Subject) resumption {
 	from := s.Before.Revision
 	subject := fmt.Sprintf("watch on API server %s for %s from resourceVersion %d, where etcd was just before the outage", i.server.Node, i.resource.Resource, from)
-	if from <= s.Snapshot.Revision {
+	if from <= s.Snapshot.Revision && s.Snapshot.Source == "" { // the revision of one that was given may be of another history
 		return resumption{right: subject + ": nothing had happened since the snapshot that it could be wrong about"}
 	}
 	differ := func(seen string, taken bool) resumption {

@@ -372,16 +372,26 @@ func TestNewWorkRuns(t *testing.T) {
 	unscheduled, withoutIP := newPod("default", "p", "u-pod", ""), newPod("default", "p", "u-pod", "cp-b")
 	withoutIP["status"] = object{}
 	for title, c := range map[string]struct {
-		deployment              object
-		service                 object
-		pods                    []object
-		change                  func(w *web, nodes machines)
-		passed                  string
+		deployment object
+		service    object
+		pods       []object
+		change     func(w *web, nodes machines)
+		passed     string
+		// absent says that a snapshot was given that doesn't hold the workload.
+		absent                  bool
 		subject, expected, seen string
 	}{
 		"it runs": {
 			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod},
 			passed: "pod nginx-after-recovery-1-a runs on cp-b and answers at 10.244.0.9, and as Service nginx-after-recovery",
+		},
+		"the restored workload is not in the snapshot, so that the new pod asks itself": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, absent: true,
+			passed: "pod nginx-after-recovery-1-a runs on cp-b and answers at 10.244.0.9, and as Service nginx-after-recovery",
+		},
+		"the restored workload is not in the snapshot, and the new Service's name doesn't lead anywhere": {
+			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, absent: true, change: func(w *web, _ machines) { delete(w.leads, name+".default.svc") },
+			subject: "Service nginx-after-recovery as nginx-after-recovery.default.svc from pod nginx-after-recovery-1-a", expected: "an answer", seen: "Connection timed out",
 		},
 		"nobody takes it up": {
 			deployment: deployment(0, 0), service: svc("10.96.0.9"),
@@ -456,12 +466,19 @@ func TestNewWorkRuns(t *testing.T) {
 				}
 				return true
 			}}
+			if c.absent {
+				w.Objects, w.Beyond = nil, w.Objects
+			}
+			ways := 7
+			if c.absent {
+				ways--
+			}
 			s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", server)}, Cluster: nodes}
 			for range 2 { // the second look finds what the first one made
 				f, err := newWorkRuns(t.Context(), s)
 				if c.passed == "" {
 					differs(t, f, err, c.subject, c.expected, c.seen)
-				} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed || len(f.Evidence) != 7 {
+				} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed || len(f.Evidence) != ways {
 					t.Errorf("%+v, %v; want a pass: %s", f, err, c.passed)
 				}
 			}

@@ -42,8 +42,9 @@ func Compare(doc Document) Comparison {
 	return c
 }
 
+// holds says whether a run is of the row. By how much the revision was raised doesn't matter: a snapshot that was given may need more each time.
 func (w Row) holds(r Run) bool {
-	return w.Procedure == r.Procedure && w.Variant.BumpRevision == r.Variant.BumpRevision && slices.Equal(w.Variant.Renewed, r.Variant.Renewed)
+	return w.Procedure == r.Procedure && (w.Variant.BumpRevision > 0) == (r.Variant.BumpRevision > 0) && slices.Equal(w.Variant.Renewed, r.Variant.Renewed)
 }
 
 // Bumped is the answer in a table to whether the revision was raised.
@@ -198,7 +199,11 @@ func (r Run) failures(excused func(Check) bool) []string {
 func (w Row) Reads() Span { return w.span(func(o plan.Outage) *float64 { return o.ReadSeconds }) }
 
 // Service is how long the workload did not answer over its Service.
-func (w Row) Service() Span { return w.span(func(o plan.Outage) *float64 { return o.ServiceSeconds }) }
+func (w Row) Service() Span {
+	asked := w
+	asked.Runs = slices.DeleteFunc(slices.Clone(w.Runs), func(r Run) bool { return slices.Contains(r.Outage.NotAsked, "service") })
+	return asked.span(func(o plan.Outage) *float64 { return o.ServiceSeconds })
+}
 
 // OverFloor is how many times as long as the floor reads were away, in the runs that measured both: what a procedure adds to what etcd and the API server need to start.
 func (w Row) OverFloor() Span {

@@ -79,6 +79,19 @@ func TestComparison(t *testing.T) {
 	golden(t, "comparison.md", b.Bytes())
 }
 
+// TestComparisonOfASnapshotThatWasGiven: each run may have to raise the revision further than the one before, and a Service that nobody asked for did not stay away.
+func TestComparisonOfASnapshotThatWasGiven(t *testing.T) {
+	first, second := compared("kubelet-stop", 1000, nil, plan.VerdictPassed, ptr(5.2), nil), compared("kubelet-stop", 2000, nil, plan.VerdictFailed, ptr(5.6), nil, "reads-agree")
+	first.Outage.NotAsked, second.Outage.NotAsked = []string{"work", "service"}, []string{"work", "service"}
+	c := report.Compare(report.NewDocument(first, second))
+	if len(c.Rows) != 1 || len(c.Rows[0].Runs) != 2 {
+		t.Fatalf("%+v", c)
+	}
+	if got := c.Rows[0].Service().String(); got != report.Nothing {
+		t.Errorf("the Service: %s", got)
+	}
+}
+
 // TestHarm: what fails because it was asked for is no harm, and nothing else is left out.
 func TestHarm(t *testing.T) {
 	var got []string

@@ -155,7 +155,7 @@ func (d Document) complete() Document {
 func (r Run) complete() Run {
 	r.Variant.KeptRunning, r.Variant.Renewed = list(r.Variant.KeptRunning), list(r.Variant.Renewed)
 	r.Phases = list(r.Phases)
-	r.Outage.Interruptions = list(r.Outage.Interruptions)
+	r.Outage.Interruptions, r.Outage.NotAsked = list(r.Outage.Interruptions), list(r.Outage.NotAsked)
 	r.Steps = list(slices.Clone(r.Steps))
 	for i := range r.Steps {
 		r.Steps[i].Commands = list(slices.Clone(r.Steps[i].Commands))

@@ -51,13 +51,14 @@ type settings struct {
 	Patience      time.Duration `json:"patience,omitempty"`
 	OutageLimit   time.Duration `json:"outageLimit,omitempty"`
 	// Altered says that a fault was put into the plan. It is not known which, and so such a run can only be put back.
-	Altered bool `json:"altered,omitempty"`
+	Altered  bool            `json:"altered,omitempty"`
+	Snapshot *stage.Snapshot `json:"snapshot,omitempty"`
 }
 
 // entry is what the journal of the job begins with.
 func (j Job) entry(began time.Time) journal.Run {
 	b, err := json.Marshal(settings{
-		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, absolute(j.EvidenceDir), absolute(j.ReportDir), j.Settle, j.Patience, j.OutageLimit, j.Alter != nil,
+		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, absolute(j.EvidenceDir), absolute(j.ReportDir), j.Settle, j.Patience, j.OutageLimit, j.Alter != nil, j.Snapshot,
 	})
 	if err != nil {
 		panic(err) // these types can always be written
@@ -157,7 +158,7 @@ func JobOf(r journal.Run) (Job, error) {
 	}
 	return Job{
 		ID: r.ID, Scenario: all[i], Procedure: ways[k], BumpRevision: s.BumpRevision, KeepRunning: s.KeepRunning, Renew: s.Renew, WorkloadImage: s.WorkloadImage,
-		LateWrites: s.LateWrites, Literal: s.Literal, Keep: s.Keep, EvidenceDir: s.EvidenceDir, ReportDir: s.ReportDir, Settle: s.Settle, Patience: s.Patience, OutageLimit: s.OutageLimit,
+		LateWrites: s.LateWrites, Literal: s.Literal, Keep: s.Keep, EvidenceDir: s.EvidenceDir, ReportDir: s.ReportDir, Settle: s.Settle, Patience: s.Patience, OutageLimit: s.OutageLimit, Snapshot: s.Snapshot,
 	}, nil
 }
 

@@ -160,6 +160,7 @@ func TestJobOf(t *testing.T) {
 	want := Job{
 		BumpRevision: &bump, KeepRunning: []string{"kubelet"}, Renew: []string{"kube-scheduler"}, WorkloadImage: "nginx:1", LateWrites: 3, Literal: true, Keep: true,
 		EvidenceDir: "/tmp/e", ReportDir: "/tmp/r", Settle: time.Second, Patience: 2 * time.Second, OutageLimit: 3 * time.Second,
+		Snapshot: &stage.Snapshot{Path: "/backup.db", SkipHashCheck: true, OtherCluster: true},
 	}
 	job := left(t, want)
 	l, err := Find(job.StateDir, job.ID)

@@ -46,6 +46,8 @@ type Job struct {
 	WorkloadImage string
 	// LateWrites is how many objects are made between the snapshot and the break, to be lost; see stage.Stage.LateWrites.
 	LateWrites int
+	// Snapshot is one that is restored in place of one that the run takes; nil where it takes one.
+	Snapshot *stage.Snapshot
 	// Literal types the commands of the steps in place of what drill does itself.
 	Literal bool
 	// Keep leaves the cluster as the run left it.
@@ -185,6 +187,7 @@ func (j Job) stageOptions(dir string, builder *report.Builder) stage.Options {
 func (j Job) plan(s *stage.Stage) plan.Plan {
 	p := scenarios.Plan(j.Scenario, j.Procedure, s)
 	p.Variant = j.Variant()
+	p.Variant.BumpRevision = s.Target.BumpRevision // which a snapshot that was given may have raised
 	if j.Alter != nil {
 		p = j.Alter(p, s)
 	}
@@ -195,6 +198,7 @@ func (j Job) plan(s *stage.Stage) plan.Plan {
 func (j Job) options() stage.Options {
 	return stage.Options{
 		RunID: j.ID, Worker: j.Worker, BumpRevision: j.BumpRevision, KeepRunning: j.KeepRunning, Renew: j.Renew, Image: j.WorkloadImage, LateWrites: j.LateWrites,
+		Snapshot: j.Snapshot, Literal: j.Literal,
 	}
 }
 

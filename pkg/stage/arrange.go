@@ -209,7 +209,8 @@ func (s *Stage) learnWorkload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Subject.Workload.Objects = objects
+	s.Subject.Workload.Objects, s.Subject.Workload.Beyond = objects, nil
+	s.divide()
 	if s.service, err = s.serviceAddress(ctx); err != nil {
 		return err
 	}

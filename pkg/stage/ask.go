@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -218,35 +219,42 @@ func (a asker) ready(ctx context.Context) error {
 	return err
 }
 
-func deploymentsOf(w proof.Workload) string {
-	return "/apis/apps/v1/namespaces/" + w.Namespace + "/deployments"
+// soughtDeployment is the workload's Deployment.
+func soughtDeployment(w proof.Workload, uid types.UID) sought {
+	all := "/apis/apps/v1/namespaces/" + w.Namespace + "/deployments"
+	return sought{kind: "Deployment", get: all + "/" + w.Name, list: all + "?labelSelector=" + url.QueryEscape(w.Selector()), uids: []types.UID{uid}}
 }
 
-// gets is good when a GET shows the workload's Deployment, by UID.
-func (a asker) gets(ctx context.Context, w proof.Workload, uid types.UID) error {
+// soughtNamespace is the namespace kube-system.
+func soughtNamespace(uids []types.UID) sought {
+	const all, name = "/api/v1/namespaces", metav1.NamespaceSystem
+	return sought{kind: "Namespace", get: all + "/" + name, list: all + "?labelSelector=" + url.QueryEscape(proof.NamesNamespaces(name)), uids: uids}
+}
+
+// gets is good when a GET shows what is sought, by UID.
+func (a asker) gets(ctx context.Context, look sought) error {
 	var o metav1.PartialObjectMetadata
-	if err := a.read(ctx, http.MethodGet, deploymentsOf(w)+"/"+w.Name, metadataOf("PartialObjectMetadata"), nil, &o); err != nil {
+	if err := a.read(ctx, http.MethodGet, look.get, metadataOf("PartialObjectMetadata"), nil, &o); err != nil {
 		return err
 	}
-	if o.UID != uid {
-		return fmt.Errorf("GET shows a Deployment with UID %q and not the one with UID %s", o.UID, uid)
+	if !slices.Contains(look.uids, o.UID) {
+		return fmt.Errorf("GET shows a %s with UID %q and not the one with UID %s", look.kind, o.UID, look.uids[0])
 	}
 	return nil
 }
 
-// lists is good when a quorum LIST shows the workload's Deployment, by UID.
-func (a asker) lists(ctx context.Context, w proof.Workload, uid types.UID) error {
+// lists is good when a quorum LIST shows what is sought, by UID.
+func (a asker) lists(ctx context.Context, look sought) error {
 	var list metav1.PartialObjectMetadataList
-	path := deploymentsOf(w) + "?labelSelector=" + url.QueryEscape(w.Selector())
-	if err := a.read(ctx, http.MethodGet, path, metadataOf("PartialObjectMetadataList"), nil, &list); err != nil {
+	if err := a.read(ctx, http.MethodGet, look.list, metadataOf("PartialObjectMetadataList"), nil, &list); err != nil {
 		return err
 	}
 	for _, o := range list.Items {
-		if o.UID == uid {
+		if slices.Contains(look.uids, o.UID) {
 			return nil
 		}
 	}
-	return fmt.Errorf("LIST shows %d Deployments and not the one with UID %s", len(list.Items), uid)
+	return fmt.Errorf("LIST shows %d %ss and not the one with UID %s", len(list.Items), look.kind, look.uids[0])
 }
 
 // writes applies a ConfigMap with a new value, which makes it where it is missing, and returns the revision that this write became.

@@ -55,9 +55,9 @@ func answering(t *testing.T, status int, body string) asker {
 
 // TestProbeIsNotFooled: an answer is not enough, it must say the right thing.
 func TestProbeIsNotFooled(t *testing.T) {
-	ctx, w := t.Context(), withDeployment().Subject.Workload
-	get := func(status int, body string) error { return answering(t, status, body).gets(ctx, w, "u1") }
-	list := func(status int, body string) error { return answering(t, status, body).lists(ctx, w, "u1") }
+	ctx, look := t.Context(), soughtDeployment(withDeployment().Subject.Workload, "u1")
+	get := func(status int, body string) error { return answering(t, status, body).gets(ctx, look) }
+	list := func(status int, body string) error { return answering(t, status, body).lists(ctx, look) }
 	write := func(status int, body string) error {
 		revision, err := answering(t, status, body).writes(ctx)
 		if err == nil && revision != 77 {

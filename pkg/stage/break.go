@@ -68,10 +68,7 @@ func (s *Stage) workGone(ctx context.Context) error {
 
 // workRunning returns the containers of the workload's pods that run, by pod UID.
 func (s *Stage) workRunning(ctx context.Context) (map[string]controlplane.Container, error) {
-	uids := map[string]bool{}
-	for _, o := range s.Subject.Workload.Objects {
-		uids[string(o.UID)] = true
-	}
+	uids := workloadUIDs(s.Subject.Workload)
 	out := map[string]controlplane.Container{}
 	for _, n := range s.Subject.Cluster.Nodes() {
 		found, err := controlplane.Containers(ctx, n, false)

@@ -13,7 +13,7 @@ import (
 )
 
 // Close stops the probe, closes the watches and, with tidy, removes what the run made on the cluster: by name, since nothing had these names when the run
-// began.
+// began. What a snapshot that was given has brought back under such a name stays.
 func (s *Stage) Close(ctx context.Context, tidy bool) error {
 	if s.probe != nil {
 		s.probe.Stop()
@@ -31,14 +31,14 @@ func (s *Stage) Close(ctx context.Context, tidy bool) error {
 	w, o := s.Subject.Workload, metav1.DeleteOptions{}
 	var problems []error
 	for _, err := range []error{
-		client.AppsV1().Deployments(w.Namespace).Delete(ctx, w.Name, o),
+		client.AppsV1().Deployments(w.Namespace).Delete(ctx, w.Name, s.mine("deployments")),
 		client.AppsV1().Deployments(w.Namespace).Delete(ctx, proof.NewWork(w), o),
-		client.CoreV1().Services(w.Namespace).Delete(ctx, w.Name, o),
+		client.CoreV1().Services(w.Namespace).Delete(ctx, w.Name, s.mine("services")),
 		client.CoreV1().Services(w.Namespace).Delete(ctx, proof.NewWork(w), o),
 		client.CoreV1().ConfigMaps(w.Namespace).Delete(ctx, probeConfigMapName, o),
 		s.sweepLate(ctx, client),
 	} {
-		if err != nil && !apierrors.IsNotFound(err) {
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) { // which is another one of that name
 			problems = append(problems, err)
 		}
 	}
@@ -53,6 +53,9 @@ func (s *Stage) Close(ctx context.Context, tidy bool) error {
 func (s *Stage) swept(ctx context.Context, client kubernetes.Interface) error {
 	w := s.Subject.Workload
 	selector := "app in (" + w.Name + "," + proof.NewWork(w) + ")"
+	if len(w.Namesakes) > 0 { // they came with a snapshot, and stay
+		selector = "app=" + proof.NewWork(w)
+	}
 	return until(ctx, "the pods of the run are gone", func(ctx context.Context) (bool, string) {
 		found, err := client.CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 		if err != nil {

@@ -48,6 +48,10 @@ type memory struct {
 	Holders        map[string]string    `json:"holders"`
 	RevisionBefore int64                `json:"revisionBefore"`
 	Clocks         map[string]time.Time `json:"clocks"`
+	// Beyond and Namesakes are of the workload, and Given is what is known of a snapshot that was given; null where the run takes its own.
+	Beyond    []proof.Object `json:"beyond"`
+	Namesakes []proof.Object `json:"namesakes"`
+	Given     *given         `json:"given"`
 }
 
 // rememberedMember is a control plane as its manifest described it before anything was touched.
@@ -82,6 +86,7 @@ func (s *Stage) Remember() error {
 	m := memory{
 		Cluster: s.Info, Image: s.Subject.Workload.Image, Vacated: s.vacated, Workload: s.Subject.Workload.Objects, Service: s.service, Snapshot: s.Subject.Snapshot,
 		Holders: s.before.holders, RevisionBefore: before.Revision, Clocks: before.Clocks,
+		Beyond: s.Subject.Workload.Beyond, Namesakes: s.Subject.Workload.Namesakes, Given: s.given,
 	}
 	for _, member := range s.Target.Members {
 		m.Members = append(m.Members, rememberedMember{Node: member.Name, Address: member.Node.Address(), Etcd: member.Etcd})
@@ -120,7 +125,7 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{opt: o, recalled: true, vacated: m.Vacated, service: m.Service, Info: m.Cluster}
+	s := &Stage{opt: o, given: m.Given, recalled: true, vacated: m.Vacated, service: m.Service, Info: m.Cluster}
 	s.Info.Provider = c.Provider()
 	s.before.holders = m.Holders
 	s.Subject = proof.Subject{Cluster: c, Servers: servers, Worker: o.Worker, RunDir: o.Dir, Transcript: o.Transcript, Snapshot: m.Snapshot, Resumed: true}
@@ -151,7 +156,11 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 	}
 	s.Subject.Members, s.endpoint = members, s.Subject.Endpoints[0]
 	s.cast(members, p, m.Image, dirOnNodes(o.RunID))
-	s.Subject.Workload.Objects = m.Workload
+	w := &s.Subject.Workload
+	w.Objects, w.Beyond, w.Namesakes = m.Workload, m.Beyond, m.Namesakes
+	if s.given != nil {
+		s.takeOver()
+	}
 	return s, nil
 }
 

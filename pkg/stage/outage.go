@@ -83,10 +83,9 @@ func (s *Stage) probeTargets(ctx context.Context) ([]probe.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := s.Subject.Workload
-	uid := deploymentUID(w)
-	if uid == "" {
-		return nil, errors.New("the workload has no Deployment that the probe could look for: the step that records the workload was not carried out")
+	look, err := s.sought()
+	if err != nil {
+		return nil, err
 	}
 	etcd := keepAsking(strings.TrimSuffix(s.endpoint.URL, "/"), s.endpoint.TLS)
 	targets := []probe.Target{etcd.target(probeEtcd, func(ctx context.Context) (int64, error) { return etcd.healthy(ctx, s.Subject.Revisions) })}
@@ -96,8 +95,8 @@ func (s *Stage) probeTargets(ctx context.Context) ([]probe.Target, error) {
 		question func(context.Context, asker) (int64, error)
 	}{
 		{probeServer, s.Subject.Servers[0].Config, func(ctx context.Context, a asker) (int64, error) { return 0, a.ready(ctx) }},
-		{probeGet, usual, func(ctx context.Context, a asker) (int64, error) { return 0, a.gets(ctx, w, uid) }},
-		{probeList, usual, func(ctx context.Context, a asker) (int64, error) { return 0, a.lists(ctx, w, uid) }},
+		{probeGet, usual, func(ctx context.Context, a asker) (int64, error) { return 0, a.gets(ctx, look) }},
+		{probeList, usual, func(ctx context.Context, a asker) (int64, error) { return 0, a.lists(ctx, look) }},
 		{probeWrite, usual, func(ctx context.Context, a asker) (int64, error) { return a.writes(ctx) }},
 	} {
 		a, err := askServer(q.server)
@@ -105,6 +104,9 @@ func (s *Stage) probeTargets(ctx context.Context) ([]probe.Target, error) {
 			return nil, err
 		}
 		targets = append(targets, a.target(q.name, func(ctx context.Context) (int64, error) { return q.question(ctx, a) }))
+	}
+	if s.Subject.Workload.Absent() != "" {
+		return targets, nil // after the restore nobody is there who could answer
 	}
 	return append(targets, probe.Target{Name: probeService, Try: func(ctx context.Context) (int64, error) { return 0, s.service.ask(ctx) }}), nil
 }
@@ -184,7 +186,11 @@ func (s *Stage) outage(ctx context.Context, began time.Time) (plan.Outage, error
 	if err != nil {
 		return o, fmt.Errorf("when the workload's containers started: %w", err)
 	}
-	o.WorkSeconds = s.workBack(running, began)
+	if s.Subject.Workload.Absent() == "" {
+		o.WorkSeconds = s.workBack(running, began)
+	} else {
+		o.NotAsked = []string{"work", probeService}
+	}
 	o.FloorSeconds, err = s.floor(ctx, began)
 	if err != nil {
 		return o, fmt.Errorf("how quickly etcd and the API server can start: %w", err)

@@ -51,6 +51,9 @@ type premises struct {
 	// nodeDir is the run's folder on each node, and vacant are the directories in it that the run makes.
 	nodeDir string
 	vacant  []string
+	// snapshot is the size in bytes of one that was given; 0 where the run takes one, which is as large as the database. typed says that it is needed on the node, too.
+	snapshot int64
+	typed    bool
 }
 
 const (
@@ -107,7 +110,7 @@ func preflight(ctx context.Context, c cluster.Cluster, p premises) ([]controlpla
 		reasons = append(reasons, s.reasons...)
 		members = append(members, controlplane.Member{Name: s.node.Name(), Node: s.node, Etcd: s.etcd})
 	}
-	if err := roomHere(p.dir, surveys); err != nil {
+	if err := roomHere(p, surveys); err != nil {
 		reasons = append(reasons, err)
 	}
 	switch len(reasons) {
@@ -496,33 +499,44 @@ func serves(m controlplane.Member, server string, own bool) bool {
 
 func loopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// hasRoom makes sure that two copies of a database of so many bytes find room on the node.
+// hasRoom makes sure that two data directories find room on the node: what is restored, and that of a rollback, with a database of so many bytes. A snapshot that was given decides how
+// large the first is.
 func (s *survey) hasRoom(database int64) {
-	need := 2 * (database + walBytes)
+	restored, of := database, "a database of "+mebibytes(database)
+	if given := s.premises.snapshot; given > 0 {
+		restored, of = given, of+", a snapshot of "+mebibytes(given)
+	}
+	need := restored + database + 2*walBytes
+	if s.premises.typed {
+		need += s.premises.snapshot
+	}
 	if short := s.room.short(need); short != "" {
 		s.refuse(Refusal{
 			What: "its disk is too full", Seen: short, Hint: makeRoom,
-			Want: fmt.Sprintf("%s and %d inodes, %s (a database of %s)", mebibytes(need), inodesWanted, enoughForTwo, mebibytes(database)),
+			Want: fmt.Sprintf("%s and %d inodes, %s (%s)", mebibytes(need), inodesWanted, enoughForTwo, of),
 		})
 	}
 }
 
 // roomHere makes sure that what a run keeps on this machine finds room: the snapshot and, in a rollback, the database of every control plane and the
 // directory that is restored for each.
-func roomHere(dir string, surveys []*survey) error {
+func roomHere(p premises, surveys []*survey) error {
 	var largest int64
 	for _, s := range surveys {
 		largest = max(largest, s.database)
 	}
-	n := int64(len(surveys))
-	need := largest + n*(2*largest+walBytes)
+	n, snapshot := int64(len(surveys)), largest
+	if p.snapshot > 0 {
+		snapshot = p.snapshot
+	}
+	need := snapshot + n*(largest+max(largest, snapshot)+walBytes)
 	r := &Refusal{
 		What: "its disk is too full",
 		Want: fmt.Sprintf("%s and %d inodes, room for the snapshot and for what is restored for %d control planes (a database of %s)",
 			mebibytes(need), inodesWanted, n, mebibytes(largest)),
 		Hint: makeRoomHere,
 	}
-	here, err := roomOf(dir)
+	here, err := roomOf(p.dir)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported) || largest == 0:
 		return nil

@@ -21,8 +21,11 @@ import (
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
-// SaveSnapshot takes the snapshot.
+// SaveSnapshot takes the snapshot, or uses the one that was given.
 func (s *Stage) SaveSnapshot() plan.Step {
+	if s.given != nil {
+		return s.useSnapshot()
+	}
 	return plan.Step{
 		Name:  "save-snapshot",
 		Phase: plan.Protect,
@@ -126,7 +129,7 @@ func (s *Stage) SnapshotStatus() plan.Step {
 		Commands: []plan.Command{s.typed("etcdutl", "snapshot", "status", s.Target.NodeSnapshot, "--write-out=table")},
 		Expect:   "A table with the hash, the revision, the number of keys and the size.",
 		Do: func(ctx context.Context) error {
-			info, err := etcd.Verify(ctx, s.Subject.Worker, s.snapshotPath())
+			info, err := proof.VerifySnapshot(ctx, s.Subject.Worker, *s.Subject.Snapshot)
 			if err != nil {
 				return err
 			}
@@ -243,7 +246,7 @@ func (s *Stage) clocks(ctx context.Context) (map[string]time.Time, error) {
 // restore makes the new data directory on one node from the snapshot.
 func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
 	return s.restoreInto(ctx, m, s.Target.DataDir, etcd.RestoreOptions{
-		Snapshot: s.Subject.Snapshot.Path, Token: s.Target.Token, BumpRevision: s.Target.BumpRevision,
+		Snapshot: s.Subject.Snapshot.Path, Raw: s.Subject.Snapshot.NoChecksum, Token: s.Target.Token, BumpRevision: s.Target.BumpRevision,
 	})
 }
 

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// release deletes the leader election Leases of kube-system by these names that have the holder from before the break: it was stopped, so
+// release deletes the leader election Leases of kube-system by these names that have the holder from before the break, or an older one from a snapshot that was given: it was stopped, so
 // nobody renews them. One that somebody takes up in the same moment is left alone, since the deletion is for this version of it only.
 // A candidate that finds no Lease makes one at once (client-go's tools/leaderelection); one that finds a stranger's waits until it runs out.
 func (s *Stage) release(ctx context.Context, names ...string) error {
@@ -27,7 +27,7 @@ func (s *Stage) release(ctx context.Context, names ...string) error {
 		case err != nil:
 			problems = append(problems, fmt.Errorf("reading Lease %s: %w", name, err))
 			continue
-		case lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != s.before.holders[name]:
+		case lease.Spec.HolderIdentity == nil || !s.gone(name, *lease.Spec.HolderIdentity):
 			continue
 		}
 		err = leases.Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion}})

@@ -36,6 +36,10 @@ type Options struct {
 	Image string
 	// LateWrites is how many objects are made between the snapshot and the break; see Stage.LateWrites.
 	LateWrites int
+	// Snapshot is one that is restored in place of one that the run takes; nil where it takes one.
+	Snapshot *Snapshot
+	// Literal says that commands are typed, so that a snapshot which was given is needed on the node, too.
+	Literal bool
 	// Transcript returns what the run has reported so far, as it will be written.
 	Transcript func() ([]byte, error)
 }
@@ -61,6 +65,8 @@ type Stage struct {
 	// recalled says that another process began the run: what a step is to make may be there already, or a part of it.
 	recalled bool
 	written  written
+	// given is what is known of a snapshot that was given; nil where the run takes one.
+	given *given
 }
 
 // before is what was there before the outage.
@@ -94,15 +100,20 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 		return nil, fmt.Errorf("procedure %s is for %d control plane, and cluster %s has %d", p.Name, p.MaxMembers, c.Name(), n)
 	}
 	on := dirOnNodes(o.RunID)
-	members, err := preflight(ctx, c, premises{dir: o.Dir, nodeDir: on, vacant: []string{dataDir(on), rollbackDir(on)}})
-	if err != nil {
+	snapshot, unsound := o.checkGiven(ctx)
+	wants := premises{dir: o.Dir, nodeDir: on, vacant: []string{dataDir(on), rollbackDir(on)}, typed: o.Literal}
+	if snapshot != nil {
+		wants.snapshot = snapshot.Info.Bytes
+	}
+	members, err := preflight(ctx, c, wants)
+	if err := errors.Join(unsound, err); err != nil {
 		return nil, err
 	}
 	servers, err := proof.Servers(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{opt: o}
+	s := &Stage{opt: o, given: snapshot}
 	s.Subject = proof.Subject{Cluster: c, Members: members, Servers: servers, Worker: o.Worker, RunDir: o.Dir, Transcript: o.Transcript}
 	for _, m := range members {
 		e, err := endpointOf(ctx, m)
@@ -120,6 +131,12 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 		image = localImage(ctx, members[0].Node)
 	}
 	s.cast(members, p, image, on)
+	if s.given != nil {
+		if err := s.suitsCluster(ctx, p); err != nil {
+			return nil, err
+		}
+		s.takeOver()
+	}
 	return s, nil
 }
 

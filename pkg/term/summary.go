@@ -31,8 +31,11 @@ func (s style) runHeading(r report.Run) []string {
 	if r.Cluster.Etcd != "" {
 		about = append(about, "etcd "+r.Cluster.Etcd)
 	}
-	text := fmt.Sprintf("%s with %s on cluster %s (%s), run %s",
-		r.Scenario, r.What(), r.Cluster.Name, strings.Join(about, ", "), r.ID)
+	where := fmt.Sprintf(" on cluster %s (%s)", r.Cluster.Name, strings.Join(about, ", "))
+	if r.Cluster.Name == "" { // it was refused before there was one
+		where = ""
+	}
+	text := fmt.Sprintf("%s with %s%s, run %s", r.Scenario, r.What(), where, r.ID)
 	lines := s.hang("", text)
 	for i := range lines {
 		lines[i] = s.strong(lines[i])
@@ -106,7 +109,7 @@ func (s style) summary(r report.Run) []string {
 	}
 	if r.LossMeasured() {
 		lines = append(lines, s.strong("loss"))
-		lines = append(lines, s.hang("  ", lossText(r.Loss))...)
+		lines = append(lines, s.hang("  ", lossText(r.Loss, r.Snapshot))...)
 		for i, o := range r.Loss.Objects {
 			if i == maxObjects && len(r.Loss.Objects) > maxObjects {
 				lines = append(lines, fmt.Sprintf("    … and %d more; the report has all", len(r.Loss.Objects)-maxObjects))
@@ -159,6 +162,10 @@ func (s style) outageTable(r report.Run) []string {
 		{"service", missing, again(r.Outage.ServiceSeconds, "service"), r.Outage.ServiceSeconds},
 		{"floor", "not measured", "the larger of etcd's and the API server's own start", r.Outage.FloorSeconds},
 	} {
+		if k.value == nil && slices.Contains(r.Outage.NotAsked, k.name) {
+			lines = append(lines, fmt.Sprintf("  %s   %s", pad(k.name, nameColumns), s.faint("not asked: the snapshot doesn't hold the workload")))
+			continue
+		}
 		if k.value == nil {
 			lines = append(lines, fmt.Sprintf("  %s   %s", pad(k.name, nameColumns), s.bad(k.missing)))
 			continue
@@ -235,10 +242,13 @@ func lost(r report.Run) string {
 	}
 }
 
-func lossText(l plan.Loss) string {
+func lossText(l plan.Loss, from *plan.SnapshotInfo) string {
 	var parts []string
 	switch {
 	case l.Seconds == nil:
+	case *l.Seconds > 0 && from != nil && from.Source != "":
+		age := asDuration(*l.Seconds).Round(time.Second).String()
+		parts = append(parts, age+" of acknowledged writes, by the time of the file that was given ("+from.TakenAt.UTC().Format(time.RFC3339)+")")
 	case *l.Seconds > 0:
 		parts = append(parts, seconds(*l.Seconds)+" of acknowledged writes")
 	default:

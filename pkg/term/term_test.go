@@ -501,6 +501,49 @@ func TestForFile(t *testing.T) {
 	}
 }
 
+// TestASnapshotThatWasGiven: what nobody asked for did not stay away, and how old the file is, is what its time says.
+func TestASnapshotThatWasGiven(t *testing.T) {
+	step := plan.Step{Name: "x", Phase: plan.Recover, Title: "X", Outage: true}
+	check := plan.Check{Name: "c", Phase: plan.Prove}
+	lost, reads := 93784.2, 5.0
+	for verdict, missing := range map[plan.Verdict]int{plan.VerdictPassed: 0, plan.VerdictFailed: 2} { // of etcd and of writes nothing is known here
+		var out bytes.Buffer
+		v := term.New(&out, term.Options{})
+		for _, e := range []plan.Event{
+			plan.RunStarted{Plan: plan.Plan{
+				Scenario: plan.Entry{Name: "s"}, Procedure: plan.Entry{Name: "p"}, Variant: plan.Variant{Own: true}, Steps: []plan.Step{step}, Checks: []plan.Check{check},
+			}},
+			plan.Warning{Message: "the file has no checksum"},
+			plan.StepStarted{Step: step, Number: 1, Of: 1},
+			plan.StepFinished{Step: step, Status: plan.StatusPassed},
+			plan.CheckFinished{Check: check, Finding: plan.Passed("true")},
+			plan.Measured{Measurement: plan.Measurement{
+				Outage:   plan.Outage{ReadSeconds: &reads, NotAsked: []string{"work", "service"}},
+				Loss:     plan.Loss{Seconds: &lost},
+				Snapshot: &plan.SnapshotInfo{Source: "/backup.db", TakenAt: time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)},
+			}},
+			plan.RunFinished{Verdict: verdict},
+		} {
+			v.Observe(e)
+		}
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
+		}
+		text := out.String()
+		for _, want := range []string{
+			"work       not asked: the snapshot doesn't hold the workload", "service    not asked: the snapshot doesn't hold the workload", "warning: the file has no checksum",
+			"26h3m4s of acknowledged writes, by the time of the file that was given (2026-11-22T03:00:00Z)",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: want %q in\n%s", verdict, want, text)
+			}
+		}
+		if n := strings.Count(text, "never came back"); n != missing {
+			t.Errorf("%s: %d never came back, want %d:\n%s", verdict, n, missing, text)
+		}
+	}
+}
+
 func TestVerdictsOfRunsThatDidNotProve(t *testing.T) {
 	for _, verdict := range []plan.Verdict{plan.VerdictBroken, plan.VerdictSkipped, plan.VerdictInterrupted} {
 		step := plan.Step{Name: "x", Phase: plan.Recover, Title: "X", Outage: true}
@@ -598,6 +641,7 @@ func TestAnotherWayIsNamed(t *testing.T) {
 	v := term.New(&out, term.Options{})
 	v.Observe(plan.RunStarted{Plan: plan.Plan{
 		Scenario: plan.Entry{Name: "s"}, Procedure: plan.Entry{Name: "p"}, Variant: plan.Variant{BumpRevision: 7, KeptRunning: []string{"kubelet"}, Renewed: []string{"kube-scheduler"}},
+		Cluster: plan.ClusterInfo{Name: "lab"},
 	}})
 	v.Observe(plan.RunFinished{Verdict: plan.VerdictFailed, Reason: "for a reason"})
 	if err := v.Close(); err != nil {

@@ -2,17 +2,23 @@
 package etcdtest
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/schema"
 	"go.uber.org/zap"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
@@ -105,4 +111,36 @@ func Free(t testing.TB) []url.URL {
 	}
 	defer func() { _ = l.Close() }()
 	return []url.URL{{Scheme: "http", Host: l.Addr().String()}}
+}
+
+// Newer copies a snapshot into one that says it is of etcd 3.99, in its storage version, and is sound otherwise.
+func Newer(t testing.TB, snapshot string) (path string) {
+	t.Helper()
+	content, err := os.ReadFile(snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "newer.db")
+	if err := os.WriteFile(path, content[:len(content)-sha256.Size], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pages bytes.Buffer
+	err = db.Update(func(tx *bolt.Tx) error {
+		return tx.Bucket(schema.Meta.Name()).Put(schema.MetaStorageVersionName, []byte("3.99.0"))
+	})
+	if err == nil {
+		err = db.View(func(tx *bolt.Tx) error { _, err := tx.WriteTo(&pages); return err })
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(pages.Bytes())
+	if err := os.WriteFile(path, append(pages.Bytes(), sum[:]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
