@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
@@ -19,7 +20,7 @@ func commands(s *Subject) map[string][]plan.Command {
 	until := func(c plan.Command) plan.Command { c.Until = true; return c } // kube-proxy learns of new addresses a moment later
 	fresh := NewWork(w)
 	etcdctl := func(args ...string) plan.Command { return run(s.Members[0].Etcd.Etcdctl(args...)...) }
-	return map[string][]plan.Command{
+	byHand := map[string][]plan.Command{
 		"snapshot-intact": {
 			// The last 32 bytes are the SHA-256 of all bytes before them; the two lines must show the same digits.
 			pipe(run("head", "-c", "-32", s.NodeSnapshot), "sha256sum"),
@@ -73,7 +74,7 @@ func commands(s *Subject) map[string][]plan.Command {
 				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/"),
 		},
 		"control-plane-renewed": {
-			run("stat", "--format=%z", "/etc/kubernetes/manifests/etcd.yaml"),
+			run("stat", "--format=%z", s.swapped()),
 			run("systemctl", "show", "kubelet", "--property=ActiveEnterTimestamp"),
 			run("crictl", "ps", "--name", "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$"),
 			pipe(run("crictl", "ps", "-q", "--name", "^etcd$"),
@@ -86,4 +87,10 @@ func commands(s *Subject) map[string][]plan.Command {
 			run("kubectl", "delete", "deployment", fresh),
 		},
 	}
+	if s.Swap != nil { // the paths are what they were, so the inodes tell
+		byHand["control-plane-renewed"] = append(byHand["control-plane-renewed"],
+			run("stat", "--format=%i %n", s.DataDir, s.Swap.Aside),
+			pipe(run("pgrep", "-x", controlplane.Etcd), "xargs", "-I{}", "stat", "--format=%i %n", "/proc/{}/root"+s.Members[0].Etcd.DataDir))
+	}
+	return byHand
 }

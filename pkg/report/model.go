@@ -154,6 +154,7 @@ func (d Document) complete() Document {
 
 func (r Run) complete() Run {
 	r.Variant.KeptRunning, r.Variant.Renewed = list(r.Variant.KeptRunning), list(r.Variant.Renewed)
+	r.Variant.DataDirMode = dataDirMode(r.Variant.DataDirMode)
 	r.Phases = list(r.Phases)
 	r.Outage.Interruptions = list(r.Outage.Interruptions)
 	r.Steps = list(slices.Clone(r.Steps))

@@ -48,6 +48,9 @@ type memory struct {
 	Holders        map[string]string    `json:"holders"`
 	RevisionBefore int64                `json:"revisionBefore"`
 	Clocks         map[string]time.Time `json:"clocks"`
+	// Restored and Third are the inodes of the data directories that were restored, by the recovery and by a rollback, by node, where that is what they are known by.
+	Restored map[string]uint64 `json:"restored,omitempty"`
+	Third    map[string]uint64 `json:"third,omitempty"`
 }
 
 // rememberedMember is a control plane as its manifest described it before anything was touched.
@@ -81,7 +84,10 @@ func (s *Stage) Remember() error {
 	}
 	m := memory{
 		Cluster: s.Info, Image: s.Subject.Workload.Image, Vacated: s.vacated, Workload: s.Subject.Workload.Objects, Service: s.service, Snapshot: s.Subject.Snapshot,
-		Holders: s.before.holders, RevisionBefore: before.Revision, Clocks: before.Clocks,
+		Holders: s.before.holders, RevisionBefore: before.Revision, Clocks: before.Clocks, Third: s.third,
+	}
+	if s.Subject.Swap != nil {
+		m.Restored = s.Subject.Swap.Inodes
 	}
 	for _, member := range s.Target.Members {
 		m.Members = append(m.Members, rememberedMember{Node: member.Name, Address: member.Node.Address(), Etcd: member.Etcd})
@@ -152,6 +158,9 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 	s.Subject.Members, s.endpoint = members, s.Subject.Endpoints[0]
 	s.cast(members, p, m.Image, dirOnNodes(o.RunID))
 	s.Subject.Workload.Objects = m.Workload
+	if s.third = m.Third; s.Subject.Swap != nil {
+		s.Subject.Swap.Inodes = m.Restored
+	}
 	return s, nil
 }
 
