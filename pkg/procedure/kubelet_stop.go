@@ -21,7 +21,7 @@ func KubeletStop() Procedure {
 		},
 		Bump:   bumps,
 		Renews: byItself,
-		Build: func(t Target) Recovery {
+		build: func(t Target) Recovery {
 			sc := t.scope(byItself)
 			prepare, stop, start := kubeletSteps(t, sc)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler

@@ -25,7 +25,7 @@ func ManifestEdit() Procedure {
 		Bump:          bumps,
 		editsManifest: true,
 		MaxMembers:    1, // with several members the edited one would be a stranger to the others, which still run the old cluster
-		Build: func(t Target) Recovery {
+		build: func(t Target) Recovery {
 			sc := t.scope(nil)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
 			return Recovery{

@@ -29,7 +29,7 @@ func ManifestMove() Procedure {
 		},
 		Bump:   bumps,
 		Renews: byItself,
-		Build: func(t Target) Recovery {
+		build: func(t Target) Recovery {
 			sc := t.scope(byItself)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
 			back, backAll := returnEtcdSteps(t), returnSteps(t, sc.pods())

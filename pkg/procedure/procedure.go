@@ -18,12 +18,17 @@ type Procedure struct {
 	// Renews are the components that it begins anew besides etcd, unless told otherwise: some of Components. Each of them can be kept, and
 	// each of the others can be renewed; see Procedure.Check.
 	Renews []string
-	// Build makes the procedure's steps for a target.
-	Build func(Target) Recovery
-
+	// build makes the steps for a target; see Build.
+	build func(Target) Recovery
 	// mode is set by In; editsManifest says that the procedure is the change of a manifest.
 	mode          DataDirMode
 	editsManifest bool
+}
+
+// Build makes the procedure's steps for a target, in the procedure's mode.
+func (p Procedure) Build(t Target) Recovery {
+	t.Mode = p.DataDirMode()
+	return p.build(t)
 }
 
 // Recovery is a procedure for one target.
@@ -40,7 +45,7 @@ type Recovery struct {
 type Target struct {
 	// Members are the control planes, each with what its etcd manifest says.
 	Members []controlplane.Member
-	// Mode is how etcd gets to run on the restored data directory: that of the procedure; empty means DataDirManifest.
+	// Mode is how etcd gets to run on the restored data directory: that of the procedure.
 	Mode DataDirMode
 	// DataDir is where the new data directory is made on each node: the host path that volume etcd-data is to have or, with DataDirSwap, on the file system of the directory that it is
 	// going to replace. It must not exist.

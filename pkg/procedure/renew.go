@@ -1,7 +1,6 @@
 package procedure
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,7 +68,7 @@ func (p Procedure) Variant(bump uint64, keep, renew []string) plan.Variant {
 func (t Target) variant(sc scope, bumps bool) plan.Variant {
 	return plan.Variant{
 		Own:          len(t.KeepRunning)+len(t.Renew) == 0 && t.BumpRevision > 0 == bumps,
-		BumpRevision: t.BumpRevision, KeptRunning: sc.kept(), Renewed: sc.renewed, DataDirMode: string(cmp.Or(t.Mode, DataDirManifest)),
+		BumpRevision: t.BumpRevision, KeptRunning: sc.kept(), Renewed: sc.renewed, DataDirMode: string(t.Mode),
 	}
 }
 
