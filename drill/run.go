@@ -278,7 +278,7 @@ type lease struct {
 // run gets the cluster, runs the job on it, and gives the cluster back. The error is for what makes the whole command senseless.
 func (l lease) run(ctx context.Context) (report.Run, error) {
 	job := l.job()
-	if v := job.Variant(); len(l.options.keepRunning)+len(l.options.renew) > 0 {
+	if v := job.Variant(); len(l.options.keepRunning)+len(l.options.renew) > 0 || l.options.procedure.DataDirMode() != procedure.DataDirManifest {
 		l.view.Say(describe(l.options.procedure, v))
 	}
 	job.Disposable = l.options.cluster == "" && !l.options.keep

@@ -67,7 +67,8 @@ func noDrift(ctx context.Context, s *Subject) (plan.Finding, error) {
 	}
 	if len(d) > 0 {
 		return plan.Differs(fmt.Sprintf("%d statements about etcd's manifest and data differ", len(d)),
-			"kubelet runs every file in the manifests folder whose name doesn't begin with a dot, backups too: move what doesn't belong there to another folder; and let the hostPath of etcd's manifest name the restored directory",
+			"kubelet runs every file in the manifests folder whose name doesn't begin with a dot, backups too: move what doesn't belong there to another folder; let the hostPath of etcd's manifest name the restored directory; "+
+				"and stop an etcd whose directory was renamed since it was started, so that kubelet starts it on the one that is there now",
 			d, right...), nil
 	}
 	configured, err := kubeadmDataDir(ctx, s.Servers[0])
