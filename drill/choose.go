@@ -23,6 +23,50 @@ func procedureNamed(name string) (procedure.Procedure, error) {
 	return choose("procedure", name, procedure.All(), func(p procedure.Procedure) plan.Entry { return p.Entry })
 }
 
+// procedureIn returns the procedure of that name, carried out in that mode.
+func procedureIn(name, mode string) (procedure.Procedure, error) {
+	p, err := procedureNamed(name)
+	if err != nil {
+		return p, err
+	}
+	if mode == "" { // a variable that isn't set, most likely
+		return p, usagef("--data-dir-mode is given and empty")
+	}
+	if p, err = p.In(procedure.DataDirMode(mode)); err != nil {
+		return p, usagef("--data-dir-mode: %w", err)
+	}
+	return p, nil
+}
+
+// proceduresFor names the procedures that can be carried out in that mode; all of them where there is no such mode, which is told elsewhere.
+func proceduresFor(mode string) []string {
+	var names []string
+	for _, p := range procedure.All() {
+		if _, err := p.In(procedure.DataDirMode(mode)); err == nil {
+			names = append(names, p.Name)
+		}
+	}
+	if len(names) == 0 {
+		return procedureNames()
+	}
+	return names
+}
+
+func dataDirModes() []string {
+	var names []string
+	for _, m := range procedure.DataDirModes() {
+		names = append(names, string(m))
+	}
+	return names
+}
+
+// addDataDirFlag adds --data-dir-mode.
+func addDataDirFlag(cmd *cobra.Command, mode *string) {
+	cmd.Flags().StringVar(mode, "data-dir-mode", string(procedure.DataDirManifest),
+		"how etcd gets to run on the restored directory: manifest (its manifest is changed to name it) or swap (it gets the path of the old one, which is renamed and kept; no manifest changes)")
+	_ = cmd.RegisterFlagCompletionFunc("data-dir-mode", cobra.FixedCompletions(dataDirModes(), cobra.ShellCompDirectiveNoFileComp))
+}
+
 func choose[T any](what, name string, all []T, entry func(T) plan.Entry) (T, error) {
 	var names []string
 	for _, x := range all {

@@ -42,6 +42,7 @@ func newCompareCmd(a *App) *cobra.Command {
 	o := compareOptions{each: runOptions{app: a}, output: comparisonFlag{asTable}}
 	var procedures []string
 	var given givenFlags
+	var mode string
 	cmd := &cobra.Command{
 		Use:   "compare SCENARIO",
 		Short: "Run a scenario with every procedure, and put the results side by side",
@@ -71,7 +72,10 @@ and not an error. What was measured is reported in any case.`,
 					return usagef("--%s is given and empty", name)
 				}
 			}
-			if err := o.parse(args, procedures, cmd.Flags().Changed("nodes")); err != nil {
+			if !cmd.Flags().Changed("procedures") {
+				procedures = proceduresFor(mode)
+			}
+			if err := o.parse(args, procedures, mode, cmd.Flags().Changed("nodes")); err != nil {
 				return err
 			}
 			var err error
@@ -82,7 +86,8 @@ and not an error. What was measured is reported in any case.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&procedures, "procedures", procedureNames(), "the procedures to compare, in this order")
+	f.StringSliceVar(&procedures, "procedures", procedureNames(), "the procedures to compare, in this order; by default all that can be carried out in the mode of --data-dir-mode")
+	addDataDirFlag(cmd, &mode)
 	f.IntVar(&o.runs, "runs", 1, "how many runs of each; they take turns")
 	given.add(cmd)
 	f.BoolVar(&o.shortcuts, "shortcuts", false, "also try what may be left out of each procedure")
@@ -118,18 +123,19 @@ func (c *comparisonFlag) Set(s string) error {
 }
 
 // parse checks everything that can be known to be wrong before anything is touched.
-func (o *compareOptions) parse(args, procedures []string, nodesGiven bool) (err error) {
+func (o *compareOptions) parse(args, procedures []string, mode string, nodesGiven bool) (err error) {
 	if len(procedures) == 0 {
 		return usagef("--procedures is given and empty")
 	}
 	if o.procedures, err = proceduresNamed(procedures); err != nil {
 		return err
 	}
-	for _, p := range o.procedures { // each must do on the cluster
+	for i, p := range o.procedures { // each must do on the cluster
 		each := o.each
-		if err := each.parse(args, p.Name, nodesGiven); err != nil {
+		if err := each.parse(args, p.Name, mode, nodesGiven); err != nil {
 			return err
 		}
+		o.procedures[i] = each.procedure
 		o.each.scenarios = each.scenarios
 		if nodes := each.scenarios[0].Nodes; !nodesGiven && each.cluster == "" && p.MaxMembers > 0 && nodes > p.MaxMembers {
 			return usagef("procedure %s is for %d control plane, and scenario %s has %d; name others with --procedures", p.Name, p.MaxMembers, args[0], nodes)
@@ -348,7 +354,8 @@ func (c *comparison) discard(ctx context.Context) bool {
 // describe says in which way a procedure is carried out.
 func describe(p procedure.Procedure, v plan.Variant) string {
 	row := report.Row{Variant: v}
-	return fmt.Sprintf("%s; revision raised: %s; begins anew besides etcd: %s", p.Name, row.Bumped(), row.Renewed())
+	row.Procedure = p.Name
+	return fmt.Sprintf("%s; revision raised: %s; begins anew besides etcd: %s", row.Name(), row.Bumped(), row.Renewed())
 }
 
 // carriedOut says whether a run says something about its procedure.

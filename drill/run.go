@@ -47,7 +47,7 @@ type runOptions struct {
 
 func newRunCmd(a *App) *cobra.Command {
 	o := runOptions{app: a}
-	var procedureName string
+	var procedureName, mode string
 	var bump uint64
 	var given givenFlags
 	cmd := &cobra.Command{
@@ -61,6 +61,10 @@ restore does. Afterwards etcd runs on a directory of the run, below /var/lib/dri
 "kubeadm upgrade" would go back to the directory that kubeadm knows, so drill on clusters made for it. What the
 run deployed is removed at the end; the old data directory, the old manifest and the snapshot are kept. When the
 recovery can't be proven, the old state is put back, unless --keep says otherwise.
+
+With --data-dir-mode swap no manifest changes: the directory that etcd runs on is renamed and kept, and the restored
+one gets its path, so that a later "kubeadm upgrade" goes on with it. That needs a data directory that is no mount
+point. Procedure manifest-edit is the change of the manifest, and can't be carried out so.
 
 What may be left out of a procedure can be tried: --bump-revision 0 restores without raising etcd's revision, --keep-running
 names what is to live on across the restore although the procedure begins it anew, and --renew what is to begin anew although
@@ -76,6 +80,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
   drill run deployment-loss --cluster staging --report-dir /var/lib/drill-reports
   drill run deployment-loss --cluster staging --snapshot /backup/etcd-last-night.db
   drill run deployment-loss --late-writes 50 -o json | jq '.runs[0].loss'
+  drill run deployment-loss --data-dir-mode swap
   drill run deployment-loss --keep-running kube-scheduler,kubelet
   drill run deployment-loss --procedure manifest-edit --bump-revision 1000000000 --renew kube-apiserver`,
 		Args:              cobra.MinimumNArgs(1),
@@ -103,7 +108,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 			if o.lateWrites < 0 || o.lateWrites > stage.MaxLateWrites {
 				return usagef("--late-writes is %d, and must be between 0 and %d", o.lateWrites, stage.MaxLateWrites)
 			}
-			if err := o.parse(args, procedureName, cmd.Flags().Changed("nodes")); err != nil {
+			if err := o.parse(args, procedureName, mode, cmd.Flags().Changed("nodes")); err != nil {
 				return err
 			}
 			var err error
@@ -115,6 +120,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	}
 	f := cmd.Flags()
 	f.StringVar(&procedureName, "procedure", defaultProcedure(), "how to restore; see drill list")
+	addDataDirFlag(cmd, &mode)
 	f.StringVar(&o.cluster, "cluster", "", "run on this kind cluster, instead of one made for the run")
 	f.IntVar(&o.nodes, "nodes", 0, "control planes of a cluster that is made for the run, 1 or 3 (default: what the scenario needs)")
 	f.StringVar(&o.image, "image", "", "node image of a cluster that is made for the run (default $DRILL_NODE_IMAGE, or what is there)")
@@ -142,7 +148,7 @@ const outageLimitHelp = "how long the recovery may take from when the control pl
 const maxBump = 1 << 40
 
 // parse checks everything that can be known to be wrong before anything is touched.
-func (o *runOptions) parse(names []string, procedureName string, nodesGiven bool) (err error) {
+func (o *runOptions) parse(names []string, procedureName, mode string, nodesGiven bool) (err error) {
 	for _, name := range names {
 		sc, err := scenarioNamed(name)
 		if err != nil {
@@ -150,7 +156,7 @@ func (o *runOptions) parse(names []string, procedureName string, nodesGiven bool
 		}
 		o.scenarios = append(o.scenarios, sc)
 	}
-	if o.procedure, err = procedureNamed(procedureName); err != nil {
+	if o.procedure, err = procedureIn(procedureName, mode); err != nil {
 		return err
 	}
 	if err := o.procedure.Check(o.keepRunning, nil); err != nil {
@@ -285,7 +291,7 @@ type lease struct {
 // run gets the cluster, runs the job on it, and gives the cluster back. The error is for what makes the whole command senseless.
 func (l lease) run(ctx context.Context) (report.Run, error) {
 	job := l.job()
-	if v := job.Variant(); len(l.options.keepRunning)+len(l.options.renew) > 0 {
+	if v := job.Variant(); len(l.options.keepRunning)+len(l.options.renew) > 0 || l.options.procedure.DataDirMode() != procedure.DataDirManifest {
 		l.view.Say(describe(l.options.procedure, v))
 	}
 	job.Disposable = l.options.cluster == "" && !l.options.keep
@@ -326,7 +332,6 @@ func (l lease) job() runner.Job {
 		ID:            runner.NewID(time.Now()),
 		Scenario:      l.scenario,
 		Procedure:     o.procedure,
-		Place:         l.provider.Place(),
 		StateDir:      o.app.StateDir,
 		Worker:        o.app.Worker,
 		BumpRevision:  o.bump,
@@ -339,6 +344,9 @@ func (l lease) job() runner.Job {
 		Keep:          o.keep,
 		Settle:        o.settle,
 		OutageLimit:   o.outageLimit,
+	}
+	if l.provider != nil { // there is none yet where a run is refused before an engine is asked
+		job.Place = l.provider.Place()
 	}
 	if o.reportDir != "" {
 		job.EvidenceDir, job.ReportDir = filepath.Join(o.reportDir, "evidence", job.ID), o.reportDir

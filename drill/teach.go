@@ -22,6 +22,7 @@ type teachOptions struct {
 	app       *App
 	scenario  string
 	procedure string
+	mode      string
 	language  string
 	cluster   string
 	// required says that the cluster was asked for, so that it must be there.
@@ -47,6 +48,7 @@ are read from it; else they are those of a textbook.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.procedure, "procedure", defaultProcedure(), "how to restore; see drill list")
+	addDataDirFlag(cmd, &o.mode)
 	f.StringVar(&o.language, "lang", string(lesson.English), "language of the lesson")
 	f.StringVar(&o.cluster, "cluster", defaultCluster, "the kind cluster that the commands are for")
 	_ = cmd.RegisterFlagCompletionFunc("procedure", completeProcedures())
@@ -61,7 +63,7 @@ func teach(ctx context.Context, o teachOptions) error {
 	if err != nil {
 		return err
 	}
-	proc, err := procedureNamed(o.procedure)
+	proc, err := procedureIn(o.procedure, o.mode)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func momentsOf(s plan.Step) []moment {
 
 func (p place) doomedOn(cluster string, by procedure.Procedure, d died) doomed {
 	return doomed{
-		ID: runner.NewID(time.Now()), Cluster: cluster, StateDir: p.stateDir(), Procedure: by.Name, Worker: shared.worker().Command, Step: d.step, Moment: d.moment,
+		ID: runner.NewID(time.Now()), Cluster: cluster, StateDir: p.stateDir(), Procedure: by.Name, Mode: by.DataDirMode(), Worker: shared.worker().Command, Step: d.step, Moment: d.moment,
 	}
 }
 

@@ -49,6 +49,7 @@ const (
 // doomed is a run in a process of its own, which kills itself.
 type doomed struct {
 	ID, Cluster, StateDir, Procedure string
+	Mode                             procedure.DataDirMode
 	Worker                           []string
 	Step                             string
 	Moment                           moment
@@ -83,7 +84,11 @@ func playDoomed(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	job, do := runner.Job{ID: d.ID, Scenario: scenarios.DeploymentLoss(), Procedure: procedureOf(d.Procedure), OutageLimit: patience}, runner.Job.Run
+	p, err := procedureOf(d.Procedure).In(d.Mode)
+	if err != nil {
+		return err
+	}
+	job, do := runner.Job{ID: d.ID, Scenario: scenarios.DeploymentLoss(), Procedure: p, OutageLimit: patience}, runner.Job.Run
 	if d.TakeUp != "" {
 		found, err := runner.Find(d.StateDir, d.ID)
 		if err != nil {

@@ -239,6 +239,9 @@ type Variant struct {
 	// kube-apiserver, kube-controller-manager, kube-scheduler and kubelet is in one of the two; etcd always begins anew.
 	KeptRunning []string `json:"keptRunning"`
 	Renewed     []string `json:"renewed"`
+	// DataDirMode is how etcd gets to run on the restored directory: manifest, where its manifest names another path, or swap, where directories are renamed and no manifest changes.
+	// Either is the procedure's own way, since nothing is left out of it.
+	DataDirMode string `json:"dataDirMode"`
 	// SettleSeconds is how long the checks were given to become true, where that was not the usual time; else 0.
 	SettleSeconds float64 `json:"settleSeconds"`
 }

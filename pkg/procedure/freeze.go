@@ -99,11 +99,15 @@ func (f *freezer) freeze(ctx context.Context, m controlplane.Member) error {
 }
 
 func (f *freezer) thawStep() plan.Step {
+	finds := "its pods are gone and that a manifest has changed"
+	if f.target.swaps() {
+		finds = "its pods are gone"
+	}
 	return plan.Step{
 		Name:  "continue-kubelet",
 		Phase: plan.Recover,
 		Title: "Let kubelet go on",
-		Why: "The signal CONT ends what STOP began. kubelet finds that its pods are gone and that a manifest has changed, and goes on with all that it remembers: its watches, and what " +
+		Why: "The signal CONT ends what STOP began. kubelet finds that " + finds + ", and goes on with all that it remembers: its watches, and what " +
 			"it has seen and reported of each pod.",
 		Commands: f.target.on(func(controlplane.Member) plan.Command {
 			return plan.Command{Argv: []string{"systemctl", "kill", "--signal=SIGCONT", "kubelet"}}

@@ -9,7 +9,8 @@ import (
 // KubeletStop is drill's own way: everything that can be done beforehand is done while the cluster still runs, and the outage
 // is only stop, swap, start. kubelet and the four static pods all begin anew, so nothing acts on what it remembers from before.
 //
-// A static pod that is to live on is left out of the stop; a kubelet that is to live on is frozen instead.
+// A static pod that is to live on is left out of the stop; a kubelet that is to live on is frozen instead. Swapped is the manifest, which names the restored directory, or the directory
+// itself; see DataDirMode.
 func KubeletStop() Procedure {
 	const bumps = true
 	byItself := Components()
@@ -20,17 +21,17 @@ func KubeletStop() Procedure {
 		},
 		Bump:   bumps,
 		Renews: byItself,
-		Build: func(t Target) Recovery {
+		build: func(t Target) Recovery {
 			sc := t.scope(byItself)
 			prepare, stop, start := kubeletSteps(t, sc)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
 			return Recovery{
 				Steps: slices.Concat(
-					[]plan.Step{restoreStep(t), patchStep(t)},
+					[]plan.Step{restoreStep(t), prepareExchangeStep(t)},
 					prepare,
 					[]plan.Step{noteLastStep(t, sc)},
 					until(start[0].Name, append(stop, stopControlPlaneStep(t, sc))),
-					[]plan.Step{swapStep(t)},
+					[]plan.Step{exchangeStep(t)},
 					start,
 					waits[:2],
 					releaseStep(t, sc),
@@ -50,6 +51,9 @@ func kubeletSteps(t Target, sc scope) (prepare, stop, start []plan.Step) {
 		return nil, []plan.Step{stopKubeletStep(t)}, []plan.Step{startKubeletStep(t, sc)}
 	}
 	f := newFreezer(t)
+	if t.swaps() { // the etcd pod that it knows is the one that it is to start
+		return []plan.Step{f.allowedStep()}, []plan.Step{f.freezeStep()}, []plan.Step{f.thawStep()}
+	}
 	replaced := waitReplacedStep(t, "kubelet goes on with what it remembers: it may start the etcd pod that it knows once more, on the old directory, before it notices that the manifest "+
 		"has changed. The container runtime is asked: which directory does the running etcd have mounted?")
 	return []plan.Step{f.allowedStep()}, []plan.Step{f.freezeStep()}, []plan.Step{f.thawStep(), replaced}

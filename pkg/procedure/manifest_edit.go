@@ -22,9 +22,10 @@ func ManifestEdit() Procedure {
 			Name:    "manifest-edit",
 			Summary: "the tutorials' way: edit the running etcd's manifest and wait; restores without raising the revision",
 		},
-		Bump:       bumps,
-		MaxMembers: 1, // with several members the edited one would be a stranger to the others, which still run the old cluster
-		Build: func(t Target) Recovery {
+		Bump:          bumps,
+		editsManifest: true,
+		MaxMembers:    1, // with several members the edited one would be a stranger to the others, which still run the old cluster
+		build: func(t Target) Recovery {
 			sc := t.scope(nil)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
 			return Recovery{

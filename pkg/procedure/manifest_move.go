@@ -29,10 +29,10 @@ func ManifestMove() Procedure {
 		},
 		Bump:   bumps,
 		Renews: byItself,
-		Build: func(t Target) Recovery {
+		build: func(t Target) Recovery {
 			sc := t.scope(byItself)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
-			back, backAll := returnEtcdStep(t), returnSteps(t, sc.pods())
+			back, backAll := returnEtcdSteps(t), returnSteps(t, sc.pods())
 			var awayAll []plan.Step
 			if len(backAll) > 0 {
 				awayAll = until(backAll[0].Name, moveSteps(t, sc.pods()))
@@ -40,8 +40,9 @@ func ManifestMove() Procedure {
 			steps := slices.Concat(
 				[]plan.Step{restoreStep(t), prepareMoveStep(t), noteLastStep(t, sc)},
 				awayAll, // first who talks to etcd, so that it can end in peace
-				until(back.Name, moveSteps(t, []string{controlplane.Etcd})),
-				[]plan.Step{back, waits[0]},
+				until(back[len(back)-1].Name, moveSteps(t, []string{controlplane.Etcd})),
+				back,
+				waits[:1],
 				backAll,
 				waits[1:],
 				restartKubeletSteps(t, sc),
@@ -66,14 +67,15 @@ func (t Target) moved() string { return MovedDir(path.Base(t.StateDir)) }
 
 func (t Target) makeMovedArgv() []string { return []string{"mkdir", "-p", "-m", "0700", t.moved()} }
 
-// prepareMoveStep is patchStep, and makes the folder.
+// prepareMoveStep is prepareExchangeStep, and makes the folder.
 func prepareMoveStep(t Target) plan.Step {
-	s := patchStep(t)
-	s.Title = "Prepare an etcd manifest that uses the new data directory, and a folder to move manifests to"
-	s.Why += " So will the manifests be that are moved away: into a folder beside it, on the same file system, where a move is one rename."
+	s := prepareExchangeStep(t)
+	s.Title += ", and make a folder to move manifests to"
+	s.Why += " So are the manifests that will be moved away: in a folder beside the manifests folder, on the same file system, where a move is one rename."
+	prepare := s.Do
 	s.Commands = append(s.Commands, t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: t.makeMovedArgv()} })...)
 	s.Do = func(ctx context.Context) error {
-		if err := t.patch(ctx); err != nil {
+		if err := prepare(ctx); err != nil {
 			return err
 		}
 		return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
@@ -195,16 +197,28 @@ func waitGone(ctx context.Context, m controlplane.Member, components []string) e
 	}
 }
 
-func returnEtcdStep(t Target) plan.Step {
-	s := swapStep(t)
-	s.Why = "kubelet starts etcd on the restored directory. " + s.Why
-	return s
+// returnEtcdSteps let kubelet start etcd on the restored directory: by a new manifest, or by the one that was moved away, once the directory has the path that it names.
+func returnEtcdSteps(t Target) []plan.Step {
+	s := exchangeStep(t)
+	if !t.swaps() {
+		s.Why = "kubelet starts etcd on the restored directory. " + s.Why
+		return []plan.Step{s}
+	}
+	back := returnSteps(t, []string{controlplane.Etcd})
+	back[0].Name = "move-etcd-back"
+	back[0].Why = "It is as it was, and kubelet starts etcd: on the restored directory, which has the path now that the manifest names. mv overwrites nothing, and doesn't say so, so it is looked whether it is back."
+	back[0].Expect = "`ls " + controlplane.ManifestDir + "` lists it again."
+	return append([]plan.Step{s}, back...)
 }
 
 // returnSteps move the components' manifests back; nothing where there are no components.
 func returnSteps(t Target, components []string) []plan.Step {
 	if len(components) == 0 {
 		return nil
+	}
+	name := clientManifests
+	if slices.Contains(components, controlplane.Etcd) {
+		name = etcdManifest
 	}
 	argv := append([]string{"mv", "--no-clobber", "-t", controlplane.ManifestDir}, files(t.moved(), components)...)
 	var commands []plan.Command
@@ -229,7 +243,7 @@ func returnSteps(t Target, components []string) []plan.Step {
 				if err != nil && (!errors.As(err, &exit) || !back(ctx, m, components)) {
 					return err // else a process that was killed has moved some, which mv misses
 				}
-				return t.nothingLeft(ctx, m)
+				return t.nothingLeft(ctx, m, name)
 			})
 		},
 	}}
@@ -245,14 +259,20 @@ func back(ctx context.Context, m controlplane.Member, components []string) bool 
 	return true
 }
 
-// findMovedArgv lists the manifests that were moved away and are not back, but for etcd's.
-func (t Target) findMovedArgv() []string {
-	return []string{"find", t.moved(), "-maxdepth", "1", "-name", "kube-*.yaml"}
+// findMovedArgv lists the manifests of that name that were moved away and are not back.
+func (t Target) findMovedArgv(name string) []string {
+	return []string{"find", t.moved(), "-maxdepth", "1", "-name", name}
 }
 
+// Names of manifests, as find takes them: all but etcd's, etcd's, and all.
+const (
+	clientManifests = "kube-*.yaml"
+	allManifests    = "*.yaml"
+)
+
 // nothingLeft makes sure that all of them are back: mv ends well where it leaves a file behind because it would have overwritten another.
-func (t Target) nothingLeft(ctx context.Context, m controlplane.Member) error {
-	left, err := cluster.Run(ctx, m.Node, t.findMovedArgv()...)
+func (t Target) nothingLeft(ctx context.Context, m controlplane.Member, name string) error {
+	left, err := cluster.Run(ctx, m.Node, t.findMovedArgv(name)...)
 	if err == nil && left != "" {
 		err = fmt.Errorf("%s: not moved back to %s, because there are files of these names; see which are the right ones",
 			strings.Join(strings.Fields(left), ", "), controlplane.ManifestDir)
@@ -260,14 +280,18 @@ func (t Target) nothingLeft(ctx context.Context, m controlplane.Member) error {
 	return err
 }
 
-// returnAllStep moves back, in a rollback, whatever manifests were moved away and are not back: all, some or none. etcd's is left there, since the rollback
+// returnAllStep moves back, in a rollback, whatever manifests were moved away and are not back: all, some or none. etcd's is left there where the rollback
 // makes its own of the copy that was kept.
 func returnAllStep(t Target) plan.Step {
-	find := t.findMovedArgv()
+	name, why := clientManifests, "Some may be back already. The old manifest of etcd stays where it is: a new one has just been put in its place."
+	if t.swaps() {
+		name, why = allManifests, "Some may be back already. They are as they were, etcd's too: the third directory has just got the path that it names."
+	}
+	find := t.findMovedArgv(name)
 	return plan.Step{
 		Name:  "move-back",
 		Title: "Move those manifests back that were moved away",
-		Why:   "Some may be back already. The old manifest of etcd stays where it is: a new one has just been put in its place.",
+		Why:   why,
 		Commands: t.on(func(controlplane.Member) plan.Command {
 			return plan.Command{Argv: append(slices.Clone(find), "-exec", "mv", "--no-clobber", "-t", controlplane.ManifestDir, "{}", "+")}
 		}),
@@ -280,7 +304,7 @@ func returnAllStep(t Target) plan.Step {
 				}
 				moving := append([]string{"mv", "--no-clobber", "-t", controlplane.ManifestDir}, strings.Fields(found)...)
 				_, err = cluster.Run(ctx, m.Node, moving...)
-				return errors.Join(err, t.nothingLeft(ctx, m))
+				return errors.Join(err, t.nothingLeft(ctx, m, name))
 			})
 		},
 	}

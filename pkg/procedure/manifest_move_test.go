@@ -54,7 +54,7 @@ func (s *sandbox) path(onNode string) string { return filepath.Join(s.root, onNo
 
 func (s *sandbox) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error) {
 	argv := slices.Clone(cmd.Argv)
-	if !slices.Contains([]string{"mkdir", "mv", "cp", "find", "sed", "diff", "test"}, argv[0]) {
+	if !slices.Contains([]string{"mkdir", "mv", "cp", "find", "sed", "diff", "test", "sync"}, argv[0]) {
 		return cluster.Result{Stdout: []byte(`{"containers":[],"items":[]}`)}, nil
 	}
 	for i, arg := range argv {
@@ -121,7 +121,7 @@ func (s *sandbox) WriteFile(_ context.Context, path string, mode fs.FileMode, r 
 
 // dealsWithFiles says whether a step can be carried out in a sandbox.
 func dealsWithFiles(s plan.Step) bool {
-	for _, name := range []string{"prepare-manifest", "move-", "swap-manifest"} {
+	for _, name := range []string{"prepare-manifest", "keep-manifest", "move-", "set-aside", "swap-"} {
 		if strings.HasPrefix(strings.TrimPrefix(s.Name, "rollback-"), name) {
 			return true
 		}

@@ -18,8 +18,17 @@ type Procedure struct {
 	// Renews are the components that it begins anew besides etcd, unless told otherwise: some of Components. Each of them can be kept, and
 	// each of the others can be renewed; see Procedure.Check.
 	Renews []string
-	// Build makes the procedure's steps for a target.
-	Build func(Target) Recovery
+	// build makes the steps for a target; see Build.
+	build func(Target) Recovery
+	// mode is set by In; editsManifest says that the procedure is the change of a manifest.
+	mode          DataDirMode
+	editsManifest bool
+}
+
+// Build makes the procedure's steps for a target, in the procedure's mode.
+func (p Procedure) Build(t Target) Recovery {
+	t.Mode = p.DataDirMode()
+	return p.build(t)
 }
 
 // Recovery is a procedure for one target.
@@ -36,8 +45,14 @@ type Recovery struct {
 type Target struct {
 	// Members are the control planes, each with what its etcd manifest says.
 	Members []controlplane.Member
-	// DataDir is the new data directory on each node: the host path that volume etcd-data is to have. It must not exist.
+	// Mode is how etcd gets to run on the restored data directory: that of the procedure.
+	Mode DataDirMode
+	// DataDir is where the new data directory is made on each node: the host path that volume etcd-data is to have or, with DataDirSwap, on the file system of the directory that it is
+	// going to replace. It must not exist.
 	DataDir string
+	// AsideDir, with DataDirSwap, is where the directory goes that etcd ran on, and stays whatever comes. GivenUpDir is where a rollback moves the restored one; whatever else it finds in
+	// the way goes there, too, and what has that name already gets a number behind it. Both are on the file system of DataDir.
+	AsideDir, GivenUpDir string
 	// StateDir is the run's folder on each node. A copy of the manifest as it was is kept there.
 	StateDir string
 	// NodeSnapshot is where the snapshot lies on the node when the commands are typed by hand.
@@ -61,8 +76,12 @@ type Target struct {
 	NoteLast func(ctx context.Context) error
 	// RollbackDir is the data directory on each node that a rollback puts in place; see rollback.
 	RollbackDir string
+	// BackInPlace says, with DataDirSwap, whether a rollback has given RollbackDir of the member the path that its manifest names, so that etcd may have run on it; nil means never.
+	BackInPlace func(ctx context.Context, m controlplane.Member) (bool, error)
 	// RollbackBump is by how much a rollback raises the revision.
 	RollbackBump uint64
+	// NoteRestored notes, with DataDirSwap, what tells DataDir on every member's node from any other directory once it has another's path.
+	NoteRestored func(ctx context.Context) error
 	// RestoreOld makes RollbackDir on every member's node hold what the old data directory holds. etcd must have been stopped.
 	RestoreOld func(ctx context.Context) error
 	// Restore makes DataDir on the member's node hold the restored snapshot.

@@ -24,18 +24,21 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// variants are those whose steps are written down in golden files: each procedure by itself, which stands first and has its rollback written down too, and what
-// an operator asks about most.
+// variants are those whose steps are written down in golden files: each procedure by itself, which stands first, in every mode of the data directory, and
+// what an operator asks about most.
 func variants() []variant {
 	return []variant{
-		{file: "kubelet-stop", procedure: procedure.KubeletStop()},
+		{file: "kubelet-stop", procedure: procedure.KubeletStop(), undone: true},
 		{file: "kubelet-stop-keeping-kube-apiserver", procedure: procedure.KubeletStop(), keep: []string{"kube-apiserver"}},
 		{file: "kubelet-stop-keeping-kubelet", procedure: procedure.KubeletStop(), keep: []string{"kubelet"}},
 		{file: "kubelet-stop-keeping-everything", procedure: procedure.KubeletStop(), keep: procedure.Components()},
-		{file: "manifest-move", procedure: procedure.ManifestMove()},
+		{file: "manifest-move", procedure: procedure.ManifestMove(), undone: true},
 		{file: "manifest-move-keeping-kube-apiserver", procedure: procedure.ManifestMove(), keep: []string{"kube-apiserver"}},
 		{file: "manifest-move-keeping-everything", procedure: procedure.ManifestMove(), keep: procedure.Components()},
-		{file: "manifest-edit", procedure: procedure.ManifestEdit()},
+		{file: "kubelet-stop-swap", procedure: swapped(procedure.KubeletStop()), undone: true},
+		{file: "kubelet-stop-swap-keeping-kubelet", procedure: swapped(procedure.KubeletStop()), keep: []string{"kubelet"}},
+		{file: "manifest-move-swap", procedure: swapped(procedure.ManifestMove()), undone: true},
+		{file: "manifest-edit", procedure: procedure.ManifestEdit(), undone: true},
 		{file: "manifest-edit-renewing-everything", procedure: procedure.ManifestEdit(), renew: procedure.Components()},
 	}
 }
@@ -44,6 +47,17 @@ type variant struct {
 	file        string
 	procedure   procedure.Procedure
 	keep, renew []string
+	// undone says that the rollback is written down, too.
+	undone bool
+}
+
+// swapped is the procedure in the mode in which no manifest changes.
+func swapped(p procedure.Procedure) procedure.Procedure {
+	p, err := p.In(procedure.DataDirSwap)
+	if err != nil {
+		panic(err)
+	}
+	return p
 }
 
 // TestGolden: the steps and commands of each procedure, as a person reads them. A change here changes lessons.
@@ -53,7 +67,7 @@ func TestGolden(t *testing.T) {
 			target := stage.Textbook("drill-control-plane", v.procedure, "").Target
 			target.KeepRunning, target.Renew = v.keep, v.renew
 			r := v.procedure.Build(target)
-			if v.file == v.procedure.Name {
+			if v.undone {
 				r.Steps = append(r.Steps, r.Rollback...)
 			}
 			got := outline(r.Steps)
@@ -103,15 +117,23 @@ func member(name, address string, node cluster.Node) controlplane.Member {
 
 func three() procedure.Target {
 	return procedure.Target{
-		Members: []controlplane.Member{member("cp-a", "10.0.0.1", nil), member("cp-b", "10.0.0.2", nil), member("cp-c", "10.0.0.3", nil)},
-		DataDir: "/new/etcd", StateDir: "/new", NodeSnapshot: "/new/snapshot.db", RollbackDir: "/new/etcd-rolled-back", RollbackBump: 2_000_000_000,
+		Members:  []controlplane.Member{member("cp-a", "10.0.0.1", nil), member("cp-b", "10.0.0.2", nil), member("cp-c", "10.0.0.3", nil)},
+		AsideDir: "/new/etcd-before", GivenUpDir: "/new/etcd-given-up", DataDir: "/new/etcd", StateDir: "/new", NodeSnapshot: "/new/snapshot.db", RollbackDir: "/new/etcd-rolled-back", RollbackBump: 2_000_000_000,
 	}
 }
 
-// everyVariant calls f with each procedure for every set of components that it can be told to renew or to keep.
+// everyVariant calls f with each procedure in each mode for every set of components that it can be told to renew or to keep.
 func everyVariant(f func(where string, p procedure.Procedure, keep, renew []string)) {
 	all := procedure.Components()
+	var ways []procedure.Procedure
 	for _, p := range procedure.All() {
+		for _, mode := range procedure.DataDirModes() {
+			if in, err := p.In(mode); err == nil {
+				ways = append(ways, in)
+			}
+		}
+	}
+	for _, p := range ways {
 		for set := range 1 << len(all) {
 			var keep, renew []string
 			for i, c := range all {
@@ -122,7 +144,7 @@ func everyVariant(f func(where string, p procedure.Procedure, keep, renew []stri
 					keep = append(keep, c)
 				}
 			}
-			f(fmt.Sprintf("%s keeping %v and renewing %v", p.Name, keep, renew), p, keep, renew)
+			f(fmt.Sprintf("%s, mode %s, keeping %v and renewing %v", p.Name, p.DataDirMode(), keep, renew), p, keep, renew)
 		}
 	}
 }

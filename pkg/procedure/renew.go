@@ -60,7 +60,7 @@ func checkNames(names []string) error {
 // Variant says which components live on and which begin anew when the procedure is varied so; see Procedure.Check. Of the revision a
 // procedure says only whether it is raised: who knows the usual amount must say of another one that it isn't the procedure's own way.
 func (p Procedure) Variant(bump uint64, keep, renew []string) plan.Variant {
-	t := Target{BumpRevision: bump, KeepRunning: keep, Renew: renew}
+	t := Target{BumpRevision: bump, KeepRunning: keep, Renew: renew, Mode: p.DataDirMode()}
 	return t.variant(t.scope(p.Renews), p.Bump)
 }
 
@@ -68,7 +68,7 @@ func (p Procedure) Variant(bump uint64, keep, renew []string) plan.Variant {
 func (t Target) variant(sc scope, bumps bool) plan.Variant {
 	return plan.Variant{
 		Own:          len(t.KeepRunning)+len(t.Renew) == 0 && t.BumpRevision > 0 == bumps,
-		BumpRevision: t.BumpRevision, KeptRunning: sc.kept(), Renewed: sc.renewed,
+		BumpRevision: t.BumpRevision, KeptRunning: sc.kept(), Renewed: sc.renewed, DataDirMode: string(t.Mode),
 	}
 }
 

@@ -28,6 +28,10 @@ func restoreStep(t Target) plan.Step {
 			"they would wait for changes that, as they see it, have happened already. Raising the revision beyond anything that was ever handed out, and marking the past " +
 			"as compacted, makes every one of them list anew."
 	}
+	var learn func(context.Context) error
+	if t.swaps() {
+		learn = t.NoteRestored
+	}
 	return plan.Step{
 		Name:     "restore-snapshot",
 		Phase:    plan.Recover,
@@ -38,6 +42,7 @@ func restoreStep(t Target) plan.Step {
 			"The cluster still runs on the old directory: nothing has been interrupted yet.",
 		Timeout: 10 * time.Minute,
 		Do:      func(ctx context.Context) error { return controlplane.Each(ctx, t.Members, t.Restore) },
+		Learn:   learn,
 	}
 }
 
@@ -97,34 +102,44 @@ func patchStep(t Target) plan.Step {
 func pathEdit(from, to string) string { return fmt.Sprintf(`s#path: %s$#path: %s#`, from, to) }
 
 func stagingCommands(t Target, m controlplane.Member) []plan.Command {
-	return []plan.Command{
-		{On: m.Name, Argv: []string{"mkdir", "-p", "-m", "0700", t.StateDir}},
-		{On: m.Name, Argv: t.keepArgv()},
-		{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, staged}},
-		{On: m.Name, Argv: []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.DataDir), staged}},
-		{On: m.Name, Argv: []string{"diff", manifestPath, staged}, Fails: true},
+	var out []plan.Command
+	for _, argv := range t.keepArgvs() {
+		out = append(out, plan.Command{On: m.Name, Argv: argv})
 	}
+	return append(out,
+		plan.Command{On: m.Name, Argv: []string{"cp", "--preserve", manifestPath, staged}},
+		plan.Command{On: m.Name, Argv: []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.DataDir), staged}},
+		plan.Command{On: m.Name, Argv: []string{"diff", manifestPath, staged}, Fails: true})
 }
 
 // kept is where the manifest as it was is kept on each node.
-func (t Target) kept() string { return t.StateDir + "/etcd.yaml.before" }
+func (t Target) kept() string { return KeptManifest(t.StateDir) }
 
-// keepArgv copies the manifest to where it is kept. A copy that is there already is renamed and not overwritten.
-func (t Target) keepArgv() []string {
-	return []string{"cp", "--preserve", "--backup=numbered", manifestPath, t.kept()}
+// KeptManifest is where, in the run's folder on a node, etcd's manifest as it was is kept.
+func KeptManifest(stateDir string) string { return stateDir + "/etcd.yaml.before" }
+
+// keepArgvs copy the manifest to where it is kept. A copy that is there already is renamed and not overwritten.
+func (t Target) keepArgvs() [][]string {
+	return [][]string{{"mkdir", "-p", "-m", "0700", t.StateDir}, {"cp", "--preserve", "--backup=numbered", manifestPath, t.kept()}}
+}
+
+// keepManifest keeps a copy of the node's manifest, unless there is no such volume to exchange as drill can.
+func (t Target) keepManifest(ctx context.Context, m controlplane.Member) error {
+	if m.Etcd.DataSubPath != "" {
+		return fmt.Errorf("etcd's data directory is %s below its volume %s; only a volume that is the data directory, as kubeadm makes it, can be exchanged",
+			m.Etcd.DataSubPath, m.Etcd.DataVolume)
+	}
+	if err := runAll(ctx, m, t.keepArgvs()); err != nil {
+		return fmt.Errorf("keeping a copy of the manifest: %w", err)
+	}
+	return nil
 }
 
 // patch keeps a copy of each node's manifest, and stages one with the new data directory.
 func (t Target) patch(ctx context.Context) error {
 	return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-		if m.Etcd.DataSubPath != "" {
-			return fmt.Errorf("etcd's data directory is %s below its volume %s; only a volume that is the data directory, as kubeadm makes it, can be exchanged",
-				m.Etcd.DataSubPath, m.Etcd.DataVolume)
-		}
-		for _, argv := range [][]string{{"mkdir", "-p", "-m", "0700", t.StateDir}, t.keepArgv()} {
-			if _, err := cluster.Run(ctx, m.Node, argv...); err != nil {
-				return fmt.Errorf("keeping a copy of the manifest: %w", err)
-			}
+		if err := t.keepManifest(ctx, m); err != nil {
+			return err
 		}
 		return stageManifest(ctx, m, manifestPath, t.DataDir)
 	})
@@ -457,13 +472,20 @@ func renewNetworkStep(t Target) plan.Step {
 // failed, which the old etcd has yet to reach, and would wait for them: kube-proxy, for one, would not learn of new Services. So the old
 // directory is restored like a snapshot, with the revision raised above all that was ever handed out, and stays as it is.
 //
+// With DataDirSwap the old directory is set aside first, wherever the recovery has ended, and the third one gets the path that the manifest names.
+//
 // back are further steps that a procedure needs to have undone before kubelet starts again. It may have been interrupted at any moment, so they must do whatever is
 // left to do; they are tried even though others failed.
 func rollback(t Target, back ...plan.Step) []plan.Step {
 	restored := false
 	swap, start := swapBackStep(t, &restored), startKubeletStep(t, everything())
+	steps := []plan.Step{stopKubeletStep(t), stopControlPlaneStep(t, everything())}
+	if t.swaps() {
+		swap = swapDataDirBackStep(t, &restored)
+		steps = append(steps, setAsideStep(t))
+	}
 	swap.Always, start.Always = true, true
-	steps := []plan.Step{stopKubeletStep(t), stopControlPlaneStep(t, everything()), restoreOldStep(t, &restored), swap}
+	steps = append(steps, restoreOldStep(t, &restored), swap)
 	for _, s := range back {
 		s.Always = true
 		steps = append(steps, s)
@@ -529,7 +551,11 @@ func restoreOldStep(t Target, restored *bool) plan.Step {
 		Why: "The old directory holds everything up to the moment when its etcd was stopped. Used as it is, it would send etcd's revision back, and clients that have seen " +
 			"the failed recovery would wait for revisions that are yet to come.",
 		Commands: t.on(func(m controlplane.Member) plan.Command {
-			argv := []string{"etcdutl", "snapshot", "restore", m.Etcd.HostDataDir + "/member/snap/db", "--skip-hash-check"}
+			old := m.Etcd.HostDataDir
+			if t.swaps() {
+				old = t.AsideDir
+			}
+			argv := []string{"etcdutl", "snapshot", "restore", old + "/member/snap/db", "--skip-hash-check"}
 			return plan.Command{Argv: append(argv, t.membershipFlags(m, t.RollbackDir, t.RollbackToken(), t.RollbackBump)...)}
 		}),
 		Expect:  "etcdutl logs `restored snapshot`.",

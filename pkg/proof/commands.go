@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
@@ -27,7 +28,7 @@ func commands(s *Subject) map[string][]plan.Command {
 	if s.Given != nil && s.Given.NoChecksum {
 		intact = []plan.Command{run("etcdutl", "snapshot", "status", s.NodeSnapshot)}
 	}
-	return map[string][]plan.Command{
+	byHand := map[string][]plan.Command{
 		"snapshot-intact": intact,
 		"objects-restored": {
 			run("kubectl", "get", "deployments,replicasets,pods,services", "-l", w.Selector(), "-o", "custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid"),
@@ -77,7 +78,7 @@ func commands(s *Subject) map[string][]plan.Command {
 				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/"),
 		},
 		"control-plane-renewed": {
-			run("stat", "--format=%z", "/etc/kubernetes/manifests/etcd.yaml"),
+			run("stat", "--format=%z", s.swapped()),
 			run("systemctl", "show", "kubelet", "--property=ActiveEnterTimestamp"),
 			run("crictl", "ps", "--name", "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$"),
 			pipe(run("crictl", "ps", "-q", "--name", "^etcd$"),
@@ -90,4 +91,10 @@ func commands(s *Subject) map[string][]plan.Command {
 			run("kubectl", "delete", "deployment", fresh),
 		},
 	}
+	if s.Swap != nil { // the paths are what they were, so the inodes tell
+		byHand["control-plane-renewed"] = append(byHand["control-plane-renewed"],
+			run("stat", "--format=%i %n", s.DataDir, s.Swap.Aside),
+			pipe(run("pgrep", "-x", controlplane.Etcd), "xargs", "-I{}", "stat", "--format=%i %n", "/proc/{}/root"+s.Members[0].Etcd.DataDir))
+	}
+	return byHand
 }

@@ -16,7 +16,8 @@ import (
 )
 
 // ControlPlaneRenewed makes sure that nothing on a control plane carries a memory from before the swap: its four static pods and
-// kubelet must have started after the etcd manifest was put in place. Both moments are read on the node, so clocks need not agree.
+// kubelet must have started after the etcd manifest was put in place or, where the directory was renamed and not the manifest, after that. Both moments are read on the node, so clocks need
+// not agree. A directory that has the path of another is known by its inode, as the etcd that runs sees it: an etcd that was not restarted goes on with the one that it was started on.
 func ControlPlaneRenewed(s *Subject) plan.Check {
 	return plan.Check{
 		Name:    "control-plane-renewed",
@@ -31,7 +32,7 @@ func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) 
 	asking, ctxAsking := errgroup.WithContext(ctx)
 	for i, m := range s.Members {
 		asking.Go(func() (err error) {
-			wrongs[i], rights[i], err = renewed(ctxAsking, m, s.DataDir)
+			wrongs[i], rights[i], err = renewed(ctxAsking, s, m)
 			return err
 		})
 	}
@@ -42,7 +43,7 @@ func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) 
 	if len(wrong) > 0 {
 		return plan.Differs(fmt.Sprintf("%d parts of the control plane are from before the swap or on other data", len(wrong)),
 			"what was not renewed holds caches or watches of an etcd that no longer exists: stop its container, and kubelet starts another, or restart kubelet; an etcd on other data "+
-				"has another volume etcd-data in its manifest", wrong, right...), nil
+				"has another volume etcd-data in its manifest, or was not restarted since the directory was exchanged", wrong, right...), nil
 	}
 	if len(right) == 0 {
 		return plan.Failed("no control plane is known", "this is a defect of drill").ForGood(), nil
@@ -50,11 +51,11 @@ func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) 
 	return plan.Passed("everything on the control plane began anew, and etcd runs on "+s.DataDir, right...), nil
 }
 
-func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong []plan.Difference, right []string, err error) {
+func renewed(ctx context.Context, s *Subject, m controlplane.Member) (wrong []plan.Difference, right []string, err error) {
 	var swapped, kubelet time.Time
 	var running []controlplane.Container
 	asking, ctx := errgroup.WithContext(ctx)
-	asking.Go(func() (err error) { swapped, err = swapTime(ctx, m.Node); return err })
+	asking.Go(func() (err error) { swapped, err = swapTime(ctx, m.Node, s.swapped()); return err })
 	asking.Go(func() (err error) { kubelet, err = controlplane.KubeletStartedAt(ctx, m.Node); return err })
 	asking.Go(func() (err error) { running, err = runningOn(ctx, m.Node); return err })
 	if err := asking.Wait(); err != nil {
@@ -78,18 +79,60 @@ func renewed(ctx context.Context, m controlplane.Member, dataDir string) (wrong 
 		if name != controlplane.Etcd {
 			continue
 		}
-		if got := mountedAt(found[0], m.Etcd.DataDir); got != dataDir {
-			wrong = append(wrong, plan.Difference{Subject: "etcd on " + m.Name, Expected: "to run on " + dataDir, Seen: fmt.Sprintf("%q", got)})
-		} else {
-			right = append(right, fmt.Sprintf("etcd on %s runs on %s", m.Name, dataDir))
+		if got := mountedAt(found[0], m.Etcd.DataDir); got != s.DataDir {
+			wrong = append(wrong, plan.Difference{Subject: "etcd on " + m.Name, Expected: "to run on " + s.DataDir, Seen: fmt.Sprintf("%q", got)})
+			continue
 		}
+		which := s.DataDir
+		if s.Swap != nil {
+			d, err := s.Swap.sees(ctx, m, found[0], s.DataDir)
+			if err != nil {
+				return nil, nil, err
+			}
+			if len(d) > 0 {
+				wrong = append(wrong, d...)
+				continue
+			}
+			which += fmt.Sprintf(", inode %d, which was restored", s.Swap.Inodes[m.Name])
+		}
+		right = append(right, fmt.Sprintf("etcd on %s runs on %s", m.Name, which))
 	}
 	return wrong, right, nil
 }
 
-// swapTime is when the etcd manifest got its name in the manifests folder: a rename sets a file's status change time.
-func swapTime(ctx context.Context, n cluster.Node) (time.Time, error) {
-	path := controlplane.ManifestDir + "/etcd.yaml"
+// sees holds the directory that an etcd has mounted against the one that it must run on. Its inode is that of the one that was noted, and its device the one on which its path leads now: a
+// restart of the node leaves the former as it was.
+func (w *Swap) sees(ctx context.Context, m controlplane.Member, etcd controlplane.Container, dataDir string) ([]plan.Difference, error) {
+	want := w.Inodes[m.Name]
+	if want == 0 {
+		return nil, fmt.Errorf("node %s: it is not known which directory was restored: the step that notes it was not carried out", m.Name)
+	}
+	has, there, err := controlplane.Mounted(ctx, m.Node, etcd.ID, m.Etcd.DataDir, dataDir)
+	if err != nil {
+		return nil, fmt.Errorf("which directory etcd runs on: %w", err)
+	}
+	if has.Inode != want || has.Device != there.Device {
+		return []plan.Difference{{
+			Subject: "etcd on " + m.Name, Expected: fmt.Sprintf("to run on the restored directory, inode %d of device %d", want, there.Device),
+			Seen: fmt.Sprintf("inode %d of device %d", has.Inode, has.Device),
+		}}, nil
+	}
+	return nil, nil
+}
+
+// swapped is the path whose status change time is when etcd was given the directory on which it must run: a rename sets it. It is that of etcd's manifest, or of the directory that gave way: the
+// one that took its place has been written to since.
+func (s *Subject) swapped() string {
+	if s.Swap != nil {
+		return s.Swap.Aside
+	}
+	return etcdManifest
+}
+
+const etcdManifest = controlplane.ManifestDir + "/etcd.yaml"
+
+// swapTime is when what is at the path got its name.
+func swapTime(ctx context.Context, n cluster.Node, path string) (time.Time, error) {
 	out, err := cluster.Run(ctx, n, "stat", "--format=%.9Z", path)
 	if err != nil {
 		return time.Time{}, err

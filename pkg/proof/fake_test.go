@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -204,7 +205,11 @@ type machine struct {
 	// afterwards is what `crictl inspect` tells, where that is not what `crictl ps` told.
 	afterwards []controlplane.Container
 	kubelet    time.Time
-	swapped    string
+	// swapped is the status change time of what was renamed last: of moved, or of whatever is asked about where that is empty.
+	moved   string
+	swapped string
+	// dirs are device and inode of what paths lead to, as stat prints them; those of all others are the same.
+	dirs map[string]string
 	// web is what HTTP requests from the node and its pods meet.
 	web *web
 	// modes are mode and owner of files, as stat prints them.
@@ -279,6 +284,14 @@ func (m *machine) answer(line string, argv []string) (string, int) {
 			return "ActiveState=inactive\nSubState=dead\nActiveEnterTimestamp=\n", 0
 		}
 		return "ActiveState=active\nSubState=running\nActiveEnterTimestamp=" + m.kubelet.UTC().Format("Mon 2006-01-02 15:04:05.000000 MST") + "\n", 0
+	case strings.HasPrefix(line, "stat --dereference"):
+		var out strings.Builder
+		for _, path := range argv[slices.Index(argv, "--")+1:] {
+			fmt.Fprintln(&out, cmp.Or(m.dirs[path], "64 7"))
+		}
+		return strings.TrimSuffix(out.String(), "\n"), 0
+	case strings.HasPrefix(line, "stat ") && m.moved != "" && last != m.moved:
+		return "stat: cannot statx " + last, 1
 	case strings.HasPrefix(line, "stat "):
 		return m.swapped + "\n", 0
 	case argv[0] == "date":

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ import (
 )
 
 // NoDrift holds what says where etcd's data is against each other: the manifests folder, the etcd that runs, the directory itself, and
-// kubeadm's own record. A restore into a new directory changes the first three; kubeadm keeps writing the manifest from its record.
+// kubeadm's own record. A restore into a new directory changes the first three; kubeadm keeps writing the manifest from its record. One that gives the new directory the path of the old changes
+// none of them, and then the manifest must be what it was, to the byte.
 func NoDrift(s *Subject) plan.Check {
 	return plan.Check{
 		Name:    "no-drift",
@@ -53,6 +55,11 @@ func noDrift(ctx context.Context, s *Subject) (plan.Finding, error) {
 		if err != nil {
 			return plan.Finding{}, err
 		}
+		unlike, err := manifestAsKept(ctx, s.Swap, m.Node)
+		if err != nil {
+			return plan.Finding{}, err
+		}
+		wrong = append(wrong, unlike...)
 		d = append(d, wrong...)
 		if len(wrong) == 0 {
 			right = append(right, fmt.Sprintf("etcd on %s: manifest and mount say %s, which holds its data", m.Name, now.HostDataDir))
@@ -60,7 +67,8 @@ func noDrift(ctx context.Context, s *Subject) (plan.Finding, error) {
 	}
 	if len(d) > 0 {
 		return plan.Differs(fmt.Sprintf("%d statements about etcd's manifest and data differ", len(d)),
-			"kubelet runs every file in the manifests folder whose name doesn't begin with a dot, backups too: move what doesn't belong there to another folder; and let the hostPath of etcd's manifest name the restored directory",
+			"kubelet runs every file in the manifests folder whose name doesn't begin with a dot, backups too: move what doesn't belong there to another folder; let the hostPath of etcd's manifest name the restored directory; "+
+				"and stop an etcd whose directory was renamed since it was started, so that kubelet starts it on the one that is there now",
 			d, right...), nil
 	}
 	configured, err := kubeadmDataDir(ctx, s.Servers[0])
@@ -118,8 +126,35 @@ func runsWhereItSays(ctx context.Context, n cluster.Node, now controlplane.EtcdC
 		d = append(d, plan.Difference{Subject: now.HostDataDir + " on " + n.Name(), Expected: "etcd's database, member/snap/db", Seen: "nothing there"})
 	case err != nil:
 		return nil, err
+	case len(d) == 0: // the same path, which may have been another directory's when etcd was started
+		has, there, err := controlplane.Mounted(ctx, n, found[0].ID, now.DataDir, now.HostDataDir)
+		if err != nil {
+			return nil, fmt.Errorf("which directory etcd runs on: %w", err)
+		}
+		if has != there {
+			d = append(d, plan.Difference{
+				Subject: subject, Expected: fmt.Sprintf("to run on the directory that is at %s, inode %d", now.HostDataDir, there.Inode),
+				Seen: fmt.Sprintf("inode %d, which was there before", has.Inode),
+			})
+		}
 	}
 	return d, nil
+}
+
+// manifestAsKept holds etcd's manifest, where it was not to change, against the copy that was kept of it.
+func manifestAsKept(ctx context.Context, w *Swap, n cluster.Node) ([]plan.Difference, error) {
+	if w == nil {
+		return nil, nil
+	}
+	kept, err := n.ReadFile(ctx, w.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("etcd's manifest as it was: %w", err)
+	}
+	now, err := n.ReadFile(ctx, etcdManifest)
+	if err != nil || bytes.Equal(kept, now) {
+		return nil, err
+	}
+	return []plan.Difference{{Subject: etcdManifest + " on " + n.Name(), Expected: "as it was, like " + w.Manifest, Seen: "another content"}}, nil
 }
 
 var configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}

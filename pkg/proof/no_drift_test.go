@@ -34,7 +34,8 @@ func (h *host) ReadFile(_ context.Context, path string) ([]byte, error) {
 func (h *host) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error) {
 	switch cmd.Argv[0] {
 	case "find":
-		return cluster.Result{Stdout: []byte(strings.Join(slices.Sorted(maps.Keys(h.files)), "\n"))}, nil
+		names := slices.DeleteFunc(slices.Sorted(maps.Keys(h.files)), func(f string) bool { return !strings.HasPrefix(f, controlplane.ManifestDir+"/") })
+		return cluster.Result{Stdout: []byte(strings.Join(names, "\n"))}, nil
 	case "test":
 		dir := strings.TrimSuffix(cmd.Argv[2], "/member/snap/db")
 		if slices.Contains(h.holds, dir) {

@@ -343,7 +343,7 @@ func TestControlPlaneThatCannotBeRead(t *testing.T) {
 }
 
 func TestSwapTime(t *testing.T) {
-	got, err := swapTime(t.Context(), &machine{swapped: "1795409198.000000042"})
+	got, err := swapTime(t.Context(), &machine{swapped: "1795409198.000000042"}, etcdManifest)
 	if want := time.Unix(1795409198, 42); err != nil || !got.Equal(want) {
 		t.Errorf("%v, %v; want %v", got, err, want)
 	}

@@ -12,6 +12,8 @@ import (
 type Old struct {
 	// DataDir is the host path on which etcd must run: a directory restored from the old one or, where that could not be made, the old one itself.
 	DataDir string
+	// Swap is as in Subject.
+	Swap *Swap
 	// Objects are what the old directory held; none where that isn't known.
 	Objects inventory.Inventory
 	// Used says that an earlier rollback had put the directory in place already: what etcd holds may have been written since.
@@ -30,7 +32,7 @@ func RolledBack(s *Subject) []plan.Check {
 					return plan.Failed("it is not known what was put back", "a step of the rollback was not carried out").ForGood(), nil
 				}
 				then := *s
-				then.DataDir, then.Workload.Objects = s.Old.DataDir, nil
+				then.DataDir, then.Swap, then.Workload.Objects = s.Old.DataDir, s.Old.Swap, nil
 				return c(&then).Look(ctx)
 			},
 		}

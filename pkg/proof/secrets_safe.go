@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -152,6 +153,12 @@ func openThere(ctx context.Context, n cluster.Node, s *Subject) ([]plan.Differen
 		path, mode string
 		must       bool
 	}{{s.NodeDir, "mode 0700", true}, {s.DataDir, "mode 0700", true}, {s.NodeSnapshot, "mode 0600", false}}
+	if s.Swap != nil {
+		if beside := path.Dir(s.Swap.Aside); beside != s.NodeDir { // where directories are that were renamed
+			wants = append(wants, wants[0])
+			wants[len(wants)-1].path = beside
+		}
+	}
 	argv := []string{"sh", "-c", statEach, "sh"}
 	for _, w := range wants {
 		argv = append(argv, w.path)

@@ -38,6 +38,8 @@ type Subject struct {
 	Endpoints []etcd.Endpoint
 	// DataDir is the host path on which etcd must run after the recovery.
 	DataDir string
+	// Swap is what tells that directory from the one that had its path before; nil where the two have different paths.
+	Swap *Swap
 	// RunDir is the run's own folder on this machine, NodeDir the one on each node.
 	RunDir, NodeDir string
 	// Transcript returns what the run has reported so far, as it will be written.
@@ -70,6 +72,16 @@ type Subject struct {
 	Anchors []Object
 	// Ledger keeps what LedgerExact has read for Loss; LedgerExact sets it.
 	Ledger *LedgerCache
+}
+
+// Swap tells directories apart that have had the same path, where they were renamed and the manifest was not changed.
+type Swap struct {
+	// Aside is where on each node a directory was moved to when the one on which etcd must run got its path: a rename sets the status change time of what is renamed.
+	Aside string
+	// Inodes are those of the directories on which etcd must run, by the node's name, noted when they were made.
+	Inodes map[string]uint64
+	// Manifest is where etcd's manifest as it was is kept on each node.
+	Manifest string
 }
 
 // Before is what was noted before the break and once more just before the control plane was taken down.

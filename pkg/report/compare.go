@@ -44,8 +44,14 @@ func Compare(doc Document) Comparison {
 
 // holds says whether a run is of the row. By how much the revision was raised doesn't matter: a snapshot that was given may need more each time.
 func (w Row) holds(r Run) bool {
-	return w.Procedure == r.Procedure && (w.Variant.BumpRevision > 0) == (r.Variant.BumpRevision > 0) && slices.Equal(w.Variant.Renewed, r.Variant.Renewed)
+	return w.Procedure == r.Procedure && swaps(w.Variant) == swaps(r.Variant) && (w.Variant.BumpRevision > 0) == (r.Variant.BumpRevision > 0) && slices.Equal(w.Variant.Renewed, r.Variant.Renewed)
 }
+
+// swaps says whether data directories were renamed, and no manifest changed.
+func swaps(v plan.Variant) bool { return v.DataDirMode == swapMode }
+
+// swapMode is the value of plan.Variant.DataDirMode that a reader is told of; of the other, which is the default, nothing is said.
+const swapMode = "swap"
 
 // Bumped is the answer in a table to whether the revision was raised.
 func (w Row) Bumped() string {
@@ -55,20 +61,23 @@ func (w Row) Bumped() string {
 	return "no"
 }
 
-// Way says in few words in which way the procedure was carried out where that was not its own way; else it is empty.
+// Way says in few words in which way the procedure was carried out where that was not its own way, or no manifest was changed; else it is empty.
 func (r Run) Way() string {
-	w := Row{Variant: r.Variant}
-	switch {
-	case r.Variant.Own:
-		return ""
-	case r.Variant.BumpRevision > 0:
-		return fmt.Sprintf("revision raised by %d, begins anew besides etcd: %s", r.Variant.BumpRevision, w.Renewed())
-	default:
-		return "revision not raised, begins anew besides etcd: " + w.Renewed()
+	var said []string
+	if swaps(r.Variant) {
+		said = append(said, "data directories swapped")
 	}
+	if !r.Variant.Own {
+		raised := "revision not raised"
+		if r.Variant.BumpRevision > 0 {
+			raised = fmt.Sprintf("revision raised by %d", r.Variant.BumpRevision)
+		}
+		said = append(said, raised, "begins anew besides etcd: "+Row{Variant: r.Variant}.Renewed())
+	}
+	return strings.Join(said, ", ")
 }
 
-// What names the procedure and, where that was not its own, the way in which it was carried out.
+// What names the procedure and, where there is something to say of it, the way in which it was carried out.
 func (r Run) What() string {
 	if way := r.Way(); way != "" {
 		return r.Procedure + " (" + way + ")"
@@ -301,7 +310,7 @@ func (s Span) Text(format func(seconds float64) string, unit string) string {
 // Notes say what has to be known to read the table.
 func (c Comparison) Notes() []string {
 	var notes []string
-	several, kept, ended := false, false, false
+	several, kept, ended, swapped := false, false, false, false
 	var on, settle []string
 	add := func(list *[]string, s string) {
 		if !slices.Contains(*list, s) {
@@ -311,6 +320,7 @@ func (c Comparison) Notes() []string {
 	for _, w := range c.Rows {
 		several = several || len(w.Runs) > 1
 		kept = kept || len(w.Variant.KeptRunning) > 0
+		swapped = swapped || swaps(w.Variant)
 		for _, r := range w.Runs {
 			ended = ended || len(r.EndedByThemselves) > 0
 			if r.Cluster.Kubernetes != "" {
@@ -333,6 +343,9 @@ func (c Comparison) Notes() []string {
 	if len(settle) > 0 {
 		notes = append(notes, "All checks together had "+strings.Join(settle, " or ")+" after the recovery to become true; what would have become true later counts as failed.")
 	}
+	if swapped {
+		notes = append(notes, "With ("+swapMode+") the old and the restored data directory were renamed, and etcd's manifest was not changed; without, the manifest names the restored directory.")
+	}
 	if kept {
 		notes = append(notes, "Where a component was kept running, "+RenewalCheck+" is false because of that: what matters is what fails besides it.")
 	}
@@ -350,6 +363,14 @@ func (c Cluster) describe() string {
 	return fmt.Sprintf("%s, Kubernetes %s, etcd %s", nodes, c.Kubernetes, c.Etcd)
 }
 
+// Name is the procedure, and whether data directories were renamed for it.
+func (w Row) Name() string {
+	if swaps(w.Variant) {
+		return w.Procedure + " (" + swapMode + ")"
+	}
+	return w.Procedure
+}
+
 // Headings are those of the table's columns.
 func (Comparison) Headings() []string {
 	return []string{"procedure", "bump", "begins anew besides etcd", "verdict", "reads", "over floor", "against first", "service", "failed"}
@@ -365,7 +386,7 @@ func (c Comparison) Cells(w Row) []string {
 		failed = strings.Join(f, ", ")
 	}
 	return []string{
-		w.Procedure, w.Bumped(), w.Renewed(), w.Verdict(), w.Reads().String(), w.OverFloor().Times(), w.Against(c.Rows[0]).Times(), w.Service().String(), failed,
+		w.Name(), w.Bumped(), w.Renewed(), w.Verdict(), w.Reads().String(), w.OverFloor().Times(), w.Against(c.Rows[0]).Times(), w.Service().String(), failed,
 	}
 }
 

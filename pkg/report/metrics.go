@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -20,24 +21,24 @@ const lastProvenName = "drill_last_proven_recovery_timestamp_seconds"
 //
 // Only what was done in the procedure's own way counts: what comes of another way, or of a fault that was put in, says nothing about the procedure.
 //
-// A scenario with a procedure has one set of series: where the document holds several runs of the two, those of the run that
+// A scenario with a procedure in one mode of the data directory has one set of series: where the document holds several runs of these, those of the run that
 // started last. earlier, if not nil, is what an earlier WriteMetrics wrote to the same place: the times of the last
 // proven recovery in it are carried on where this document has no later one, so that neither a failed run
 // nor a run of another scenario makes them forgotten. An earlier text that can't be read is an error, and nothing is written.
 func WriteMetrics(w io.Writer, doc Document, earlier io.Reader) error {
-	proven := map[pair]proof{}
+	proven := map[subject]proof{}
 	if earlier != nil {
 		var err error
 		if proven, err = readProven(earlier); err != nil {
 			return err
 		}
 	}
-	latest := map[pair]Run{}
+	latest := map[subject]Run{}
 	for _, r := range doc.Runs {
 		if !counts(r) {
 			continue
 		}
-		p := pair{r.Scenario, r.Procedure}
+		p := subject{r.Scenario, r.Procedure, dataDirMode(r.Variant.DataDirMode)}
 		if seen, ok := latest[p]; !ok || !r.StartedAt.Before(seen.StartedAt) {
 			latest[p] = r
 		}
@@ -55,7 +56,7 @@ func WriteMetrics(w io.Writer, doc Document, earlier io.Reader) error {
 		g.add(p, r)
 	}
 	for p, at := range proven {
-		g.proven.WithLabelValues(p.scenario, p.procedure, at.cluster).Set(at.at)
+		g.proven.WithLabelValues(p.scenario, p.procedure, at.cluster, p.mode).Set(at.at)
 	}
 	families, err := g.registry.Gather()
 	if err != nil {
@@ -73,8 +74,11 @@ func WriteMetrics(w io.Writer, doc Document, earlier io.Reader) error {
 // counts says whether a run says something about its procedure as it is by itself.
 func counts(r Run) bool { return r.Variant.Own }
 
-// pair is what a recovery is proven of.
-type pair struct{ scenario, procedure string }
+// subject is what a recovery is proven of.
+type subject struct{ scenario, procedure, mode string }
+
+// dataDirMode is the mode of the data directory. Reports and metrics from before there was another don't name it.
+func dataDirMode(named string) string { return cmp.Or(named, "manifest") }
 
 // proof is where and when, in seconds since the epoch, a recovery was last proven; at is 0 where it never was.
 type proof struct {
@@ -82,15 +86,15 @@ type proof struct {
 	at      float64
 }
 
-func readProven(r io.Reader) (map[pair]proof, error) {
+func readProven(r io.Reader) (map[subject]proof, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(r)
 	if err != nil {
 		return nil, fmt.Errorf("read the last proven recovery of earlier metrics: %w", err)
 	}
-	proven := map[pair]proof{}
+	proven := map[subject]proof{}
 	for _, m := range families[lastProvenName].GetMetric() {
-		p := pair{label(m, "scenario"), label(m, "procedure")}
+		p := subject{label(m, "scenario"), label(m, "procedure"), dataDirMode(label(m, "data_dir_mode"))}
 		// A file that drill wrote holds a gauge; the parser knows an untyped one as well.
 		at := m.GetGauge().GetValue() + m.GetUntyped().GetValue()
 		if known, ok := proven[p]; !ok || at > known.at {
@@ -119,7 +123,7 @@ func newGauges() *gauges {
 	g := &gauges{registry: prometheus.NewRegistry()}
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help},
-			append([]string{"scenario", "procedure", "cluster"}, labels...))
+			append([]string{"scenario", "procedure", "cluster", "data_dir_mode"}, labels...))
 		g.registry.MustRegister(v)
 		return v
 	}
@@ -146,9 +150,9 @@ func newGauges() *gauges {
 	return g
 }
 
-func (g *gauges) add(p pair, r Run) {
+func (g *gauges) add(p subject, r Run) {
 	with := func(v *prometheus.GaugeVec, value float64, labels ...string) {
-		v.WithLabelValues(append([]string{p.scenario, p.procedure, r.Cluster.Name}, labels...)...).Set(value)
+		v.WithLabelValues(append([]string{p.scenario, p.procedure, r.Cluster.Name, p.mode}, labels...)...).Set(value)
 	}
 	for _, v := range []plan.Verdict{
 		plan.VerdictPassed, plan.VerdictFailed, plan.VerdictBroken, plan.VerdictSkipped, plan.VerdictInterrupted,

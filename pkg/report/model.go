@@ -154,6 +154,7 @@ func (d Document) complete() Document {
 
 func (r Run) complete() Run {
 	r.Variant.KeptRunning, r.Variant.Renewed = list(r.Variant.KeptRunning), list(r.Variant.Renewed)
+	r.Variant.DataDirMode = dataDirMode(r.Variant.DataDirMode)
 	r.Phases = list(r.Phases)
 	r.Outage.Interruptions, r.Outage.NotAsked = list(r.Outage.Interruptions), list(r.Outage.NotAsked)
 	r.Steps = list(slices.Clone(r.Steps))

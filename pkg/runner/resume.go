@@ -50,6 +50,8 @@ type settings struct {
 	Settle        time.Duration `json:"settle,omitempty"`
 	Patience      time.Duration `json:"patience,omitempty"`
 	OutageLimit   time.Duration `json:"outageLimit,omitempty"`
+	// DataDirMode is that of the procedure; empty is the default, as in journals from before there was another.
+	DataDirMode procedure.DataDirMode `json:"dataDirMode,omitempty"`
 	// Altered says that a fault was put into the plan. It is not known which, and so such a run can only be put back.
 	Altered  bool            `json:"altered,omitempty"`
 	Snapshot *stage.Snapshot `json:"snapshot,omitempty"`
@@ -58,7 +60,7 @@ type settings struct {
 // entry is what the journal of the job begins with.
 func (j Job) entry(began time.Time) journal.Run {
 	b, err := json.Marshal(settings{
-		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, absolute(j.EvidenceDir), absolute(j.ReportDir), j.Settle, j.Patience, j.OutageLimit, j.Alter != nil, j.Snapshot,
+		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, absolute(j.EvidenceDir), absolute(j.ReportDir), j.Settle, j.Patience, j.OutageLimit, j.Procedure.DataDirMode(), j.Alter != nil, j.Snapshot,
 	})
 	if err != nil {
 		panic(err) // these types can always be written
@@ -156,8 +158,12 @@ func JobOf(r journal.Run) (Job, error) {
 	if i < 0 || k < 0 {
 		return Job{}, fmt.Errorf("run %s is of scenario %s with procedure %s, which this drill doesn't have: use the version that began it", r.ID, r.Scenario, r.Procedure)
 	}
+	way, err := ways[k].In(s.DataDirMode)
+	if err != nil {
+		return Job{}, fmt.Errorf("run %s: %w; use the version of drill that began it", r.ID, err)
+	}
 	return Job{
-		ID: r.ID, Scenario: all[i], Procedure: ways[k], BumpRevision: s.BumpRevision, KeepRunning: s.KeepRunning, Renew: s.Renew, WorkloadImage: s.WorkloadImage,
+		ID: r.ID, Scenario: all[i], Procedure: way, BumpRevision: s.BumpRevision, KeepRunning: s.KeepRunning, Renew: s.Renew, WorkloadImage: s.WorkloadImage,
 		LateWrites: s.LateWrites, Literal: s.Literal, Keep: s.Keep, EvidenceDir: s.EvidenceDir, ReportDir: s.ReportDir, Settle: s.Settle, Patience: s.Patience, OutageLimit: s.OutageLimit, Snapshot: s.Snapshot,
 	}, nil
 }
@@ -263,7 +269,8 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	kind, how := journal.Resumed, engine.Run
 	if undo {
 		kind, how = journal.Undoing, engine.Undo
-		j.Keep = false // that was for what the run left
+		j.Keep = false    // that was for what the run left
+		j.Literal = false // what is typed takes for granted that nothing was put back yet
 	}
 	unkept, err := announce(book, kind, state)
 	if err != nil {

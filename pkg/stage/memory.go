@@ -52,6 +52,9 @@ type memory struct {
 	Beyond    []proof.Object `json:"beyond"`
 	Namesakes []proof.Object `json:"namesakes"`
 	Given     *given         `json:"given"`
+	// Restored and Third are the inodes of the data directories that were restored, by the recovery and by a rollback, by node, where that is what they are known by.
+	Restored map[string]uint64 `json:"restored,omitempty"`
+	Third    map[string]uint64 `json:"third,omitempty"`
 }
 
 // rememberedMember is a control plane as its manifest described it before anything was touched.
@@ -85,8 +88,11 @@ func (s *Stage) Remember() error {
 	}
 	m := memory{
 		Cluster: s.Info, Image: s.Subject.Workload.Image, Vacated: s.vacated, Workload: s.Subject.Workload.Objects, Service: s.service, Snapshot: s.Subject.Snapshot,
-		Holders: s.before.holders, RevisionBefore: before.Revision, Clocks: before.Clocks,
+		Holders: s.before.holders, RevisionBefore: before.Revision, Clocks: before.Clocks, Third: s.third,
 		Beyond: s.Subject.Workload.Beyond, Namesakes: s.Subject.Workload.Namesakes, Given: s.given,
+	}
+	if s.Subject.Swap != nil {
+		m.Restored = s.Subject.Swap.Inodes
 	}
 	for _, member := range s.Target.Members {
 		m.Members = append(m.Members, rememberedMember{Node: member.Name, Address: member.Node.Address(), Etcd: member.Etcd})
@@ -160,6 +166,9 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 	w.Objects, w.Beyond, w.Namesakes = m.Workload, m.Beyond, m.Namesakes
 	if s.given != nil {
 		s.takeOver()
+	}
+	if s.third = m.Third; s.Subject.Swap != nil {
+		s.Subject.Swap.Inodes = m.Restored
 	}
 	return s, nil
 }

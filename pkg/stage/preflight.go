@@ -48,12 +48,30 @@ func (r *Refusal) Unwrap() error { return r.Err }
 type premises struct {
 	// dir is the run's folder on this machine. It exists.
 	dir string
-	// nodeDir is the run's folder on each node, and vacant are the directories in it that the run makes.
+	// nodeDir is the run's folder on each node.
 	nodeDir string
-	vacant  []string
+	// swaps says that data directories are going to be renamed; see procedure.DataDirSwap.
+	swaps bool
 	// snapshot is the size in bytes of one that was given; 0 where the run takes one, which is as large as the database. typed says that it is needed on the node, too.
 	snapshot int64
 	typed    bool
+}
+
+// home is the folder in which the run makes data directories on a node whose etcd is as given.
+func (p premises) home(c controlplane.EtcdConfig) string {
+	if p.swaps {
+		return swapDir(c.HostDataDir, p.nodeDir)
+	}
+	return p.nodeDir
+}
+
+// vacant are the directories that the run makes in such a folder.
+func (p premises) vacant(home string) []string {
+	made := []string{dataDir(home), rollbackDir(home)}
+	if p.swaps {
+		made = append(made, asideDir(home), givenUpDir(home))
+	}
+	return made
 }
 
 const (
@@ -188,6 +206,11 @@ func (s *survey) ask(ctx context.Context) {
 		func() { s.targets(ctx) },
 		func() { s.size(ctx) },
 		func() { s.free(ctx) },
+		func() {
+			if s.premises.swaps {
+				s.swappable(ctx)
+			}
+		},
 		func() { s.clock(ctx) },
 		func() { kubeconfigs = s.kubeconfigs(ctx) },
 	)
@@ -304,7 +327,7 @@ func (s *survey) apiServer(ctx context.Context) {
 
 // targets makes sure that what the run makes doesn't exist.
 func (s *survey) targets(ctx context.Context) {
-	for _, dir := range s.premises.vacant {
+	for _, dir := range s.premises.vacant(s.premises.home(s.etcd)) {
 		err := cluster.Absent(ctx, s.node, dir)
 		r := Refusal{
 			What: "a directory is there already that the run makes", Seen: dir, Want: "no such file or folder: nothing is ever overwritten",
@@ -366,7 +389,7 @@ func mebibytes(n int64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<2
 func (s *survey) free(ctx context.Context) {
 	// Those of the folders that exist get a line, and the deepest of them is on the file system that counts.
 	argv := []string{"df", "--block-size=1", "--output=file,avail,iavail,itotal,target", "--"}
-	for dir := s.premises.nodeDir; ; dir = path.Dir(dir) {
+	for dir := s.premises.home(s.etcd); ; dir = path.Dir(dir) {
 		argv = append(argv, dir)
 		if dir == "/" {
 			break
@@ -441,6 +464,9 @@ func judge(surveys []*survey) {
 			members = append(members, controlplane.Member{Name: s.node.Name(), Node: s.node, Etcd: s.etcd})
 		}
 		largest = max(largest, s.database)
+	}
+	if surveys[0].premises.swaps {
+		sameDataDir(surveys)
 	}
 	for _, s := range surveys {
 		// Where one manifest is missing, an API server may be served by that one's etcd.

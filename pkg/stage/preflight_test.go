@@ -42,7 +42,7 @@ var errLost = errors.New("connection lost")
 
 // readOnly are the programs that may be run on a node before a run begins, with what must follow, where they could do more than read.
 var readOnly = map[string]string{
-	"true": "", "test": "", "stat": "", "df": "", "date": "", "ps": "", "grep": "", "sed": "--quiet", "systemctl": "show",
+	"true": "", "test": "", "stat": "", "df": "", "date": "", "ps": "", "grep": "", "sed": "--quiet", "systemctl": "show", "realpath": "",
 }
 
 // sound is a control plane as kubeadm sets it up, in perfect order until a test changes something. It records what is done to it. Its files lie in a
@@ -283,8 +283,14 @@ func (c several) Nodes() (nodes []cluster.Node) {
 // set sets the stage on the nodes, and makes sure that nothing was touched there or here.
 func set(ctx context.Context, t *testing.T, nodes ...*sound) error {
 	t.Helper()
+	return setFor(ctx, t, procedure.KubeletStop(), nodes...)
+}
+
+// setFor is set, for the procedure.
+func setFor(ctx context.Context, t *testing.T, p procedure.Procedure, nodes ...*sound) error {
+	t.Helper()
 	dir := t.TempDir()
-	_, err := Set(ctx, several(nodes), procedure.KubeletStop(), Options{RunID: "a-run", Dir: dir})
+	_, err := Set(ctx, several(nodes), p, Options{RunID: "a-run", Dir: dir})
 	for _, n := range nodes {
 		n.untouched()
 	}

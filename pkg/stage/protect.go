@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/proof"
 )
 
@@ -217,6 +219,12 @@ func (s *Stage) oldInUse(ctx context.Context) (bool, error) {
 			if c.PodNamespace != metav1.NamespaceSystem || c.Name != controlplane.Etcd {
 				continue
 			}
+			if s.Target.Mode == procedure.DataDirSwap { // by its path it can't be told from the restored one
+				if old, err := s.oldMounted(ctx, m, c); err != nil || old {
+					return old, err
+				}
+				continue
+			}
 			for _, mount := range c.Mounts {
 				if mount.HostPath == m.Etcd.HostDataDir || strings.HasPrefix(m.Etcd.HostDataDir, mount.HostPath+"/") {
 					return true, nil
@@ -254,14 +262,17 @@ func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
 // have been stopped before it had applied what the others had agreed on.
 func (s *Stage) restoreOld(ctx context.Context) (err error) {
 	// Without this directory a rollback puts the old one itself in place.
-	s.Subject.Old = &proof.Old{DataDir: s.Target.Members[0].Etcd.HostDataDir}
+	if s.Subject.Old, err = s.expectOld(ctx); err != nil {
+		return err
+	}
 	if s.recalled {
 		used, err := s.rolledBackBefore(ctx)
 		if err != nil {
 			return err
 		}
 		if used {
-			s.Subject.Old = &proof.Old{DataDir: s.Target.RollbackDir, Used: true}
+			s.Subject.Old = s.usedThird()
+			s.Subject.Old.Used = true
 			return nil
 		}
 	}
@@ -279,18 +290,24 @@ func (s *Stage) restoreOld(ctx context.Context) (err error) {
 			Snapshot: db, Raw: true, Token: s.Target.RollbackToken(), BumpRevision: s.Target.RollbackBump,
 		})
 	})
-	if err == nil {
-		s.Subject.Old = &proof.Old{DataDir: s.Target.RollbackDir, Objects: held}
+	if err != nil {
+		return err
 	}
-	return err
+	third, err := s.expectThird(ctx)
+	if err != nil {
+		return err
+	}
+	third.Objects = held
+	s.Subject.Old = third
+	return nil
 }
 
 // rolledBackBefore says whether an earlier rollback has put its directory in place on every control plane, so that etcd may have run on it, and been written to. What there is of it
 // otherwise is moved aside: it may be of one node alone, or older than what the old directories hold.
 func (s *Stage) rolledBackBefore(ctx context.Context) (bool, error) {
 	for _, m := range s.Target.Members {
-		now, err := controlplane.ReadEtcdConfig(ctx, m.Node)
-		if err == nil && now.HostDataDir == s.Target.RollbackDir {
+		used, err := s.thirdInPlace(ctx, m)
+		if err == nil && used {
 			continue
 		}
 		var exit *cluster.ExitError
@@ -309,6 +326,15 @@ func (s *Stage) rolledBackBefore(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// thirdInPlace says whether the directory of a rollback is the one that the member's manifest names.
+func (s *Stage) thirdInPlace(ctx context.Context, m controlplane.Member) (bool, error) {
+	if s.Target.Mode == procedure.DataDirSwap {
+		return s.backInPlace(ctx, m)
+	}
+	now, err := controlplane.ReadEtcdConfig(ctx, m.Node)
+	return err == nil && now.HostDataDir == s.Target.RollbackDir, err
+}
+
 // furthest fetches the database of every member's old data directory and returns the path of the one with the highest revision, in a
 // new folder of its own, and that revision.
 func (s *Stage) furthest(ctx context.Context) (best string, highest int64, err error) {
@@ -318,7 +344,10 @@ func (s *Stage) furthest(ctx context.Context) (best string, highest int64, err e
 	}
 	for _, m := range s.Target.Members {
 		db := filepath.Join(dir, m.Name+".db")
-		err := fetch(ctx, m.Node, m.Etcd.HostDataDir+"/member/snap/db", db)
+		old, err := s.oldDir(ctx, m)
+		if err == nil {
+			err = fetch(ctx, m.Node, old+"/member/snap/db", db)
+		}
 		if err != nil {
 			return "", 0, errors.Join(err, os.RemoveAll(dir))
 		}
@@ -351,7 +380,7 @@ func (s *Stage) restoreInto(ctx context.Context, m controlplane.Member, dir stri
 	if err := etcd.Restore(ctx, s.Subject.Worker, o); err != nil {
 		return err
 	}
-	if _, err := cluster.Run(ctx, m.Node, "mkdir", "-p", "-m", "0700", "--", s.Target.StateDir); err != nil {
+	if _, err := cluster.Run(ctx, m.Node, "mkdir", "-p", "-m", "0700", "--", path.Dir(dir)); err != nil {
 		return err
 	}
 	return cluster.SendDir(ctx, m.Node, local, dir)

@@ -67,6 +67,8 @@ type Stage struct {
 	written  written
 	// given is what is known of a snapshot that was given; nil where the run takes one.
 	given *given
+	// third are the inodes of the directories that a rollback has made, by node, where it is not by their path that they are known: see backInPlace.
+	third map[string]uint64
 }
 
 // before is what was there before the outage.
@@ -101,7 +103,7 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 	}
 	on := dirOnNodes(o.RunID)
 	snapshot, unsound := o.checkGiven(ctx)
-	wants := premises{dir: o.Dir, nodeDir: on, vacant: []string{dataDir(on), rollbackDir(on)}, typed: o.Literal}
+	wants := premises{dir: o.Dir, nodeDir: on, swaps: p.DataDirMode() == procedure.DataDirSwap, typed: o.Literal}
 	if snapshot != nil {
 		wants.snapshot = snapshot.Info.Bytes
 	}
@@ -174,7 +176,11 @@ func Lesson(ctx context.Context, c cluster.Cluster, p procedure.Procedure) (*Sta
 			suffix = "-" + strconv.Itoa(i)
 		}
 		s := lesson(members, p, localImage(ctx, node), suffix)
-		if err = errors.Join(cluster.Absent(ctx, node, s.Target.DataDir), cluster.Absent(ctx, node, s.Target.RollbackDir)); err == nil {
+		err = nil
+		for _, dir := range s.made() {
+			err = errors.Join(err, cluster.Absent(ctx, node, dir))
+		}
+		if err == nil {
 			return s, nil
 		}
 	}
@@ -191,7 +197,14 @@ func lesson(members []controlplane.Member, p procedure.Procedure, image, suffix 
 	s.Target.RollbackDir = "/var/lib/etcd-rolled-back" + suffix
 	s.Target.NodeSnapshot = "/tmp/etcd-backup" + suffix + ".db"
 	s.Target.Token = ""
-	s.Subject.DataDir, s.Subject.NodeSnapshot = s.Target.DataDir, s.Target.NodeSnapshot
+	s.Subject.NodeSnapshot = s.Target.NodeSnapshot
+	if s.Subject.Swap == nil {
+		s.Subject.DataDir = s.Target.DataDir
+		return s
+	}
+	s.Target.AsideDir = "/var/lib/etcd-before-restore" + suffix
+	s.Target.GivenUpDir = "/var/lib/etcd-given-up" + suffix
+	s.Subject.Swap.Aside = s.Target.AsideDir
 	return s
 }
 
@@ -205,6 +218,7 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		DataDir:      s.Subject.DataDir,
 		StateDir:     nodeDir,
 		NodeSnapshot: nodeDir + "/snapshot.db",
+		Mode:         p.DataDirMode(),
 		Token:        "drill-" + s.opt.RunID,
 		BumpRevision: s.opt.bump(p),
 		KeepRunning:  s.opt.KeepRunning,
@@ -218,6 +232,9 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		NoteKept:     func(ended func(context.Context) ([]string, error)) { s.ended = ended },
 	}
 	s.Subject.NodeSnapshot = s.Target.NodeSnapshot
+	if s.Target.Mode == procedure.DataDirSwap {
+		s.castSwap(members, nodeDir)
+	}
 }
 
 // dataDir and rollbackDir are what a run and its rollback make in the run's folder on a node.
