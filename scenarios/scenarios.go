@@ -36,6 +36,7 @@ func Plan(sc Scenario, p procedure.Procedure, s *stage.Stage) plan.Plan {
 		RollbackChecks: proof.RolledBack(&s.Subject),
 		Measure:        s.Measure,
 		Evidence:       s.Evidence,
+		Clear:          s.Clear,
 		Close:          s.Close,
 	}
 }

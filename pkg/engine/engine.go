@@ -250,6 +250,7 @@ func (w *walk) run(ctx context.Context) Outcome {
 		w.proven(*w.opt.Past.Proof)
 	} else {
 		w.steps(ctx)
+		w.clear(ctx)
 		w.checks(ctx, plan.Prove)
 	}
 	w.judge()
@@ -388,6 +389,16 @@ func (w *walk) protected(ctx context.Context) {
 // step needs what may not have lasted.
 func (w *walk) again(s plan.Step) bool {
 	return s.Live && w.marks.OutageBegan.IsZero() || s.Until != "" && w.opt.Past != nil && !w.opt.Past.Begun[s.Until]
+}
+
+// clear removes what an earlier process may have made while it looked. Where it can't be, the checks say what is in their way.
+func (w *walk) clear(ctx context.Context) {
+	if w.opt.Past == nil || w.plan.Clear == nil || w.verdict != "" {
+		return
+	}
+	if err := w.within(ctx, afterwards, "removing what was made before the run was resumed", w.plan.Clear); err != nil {
+		w.warn("what the checks made before the run was resumed may still be there: %v", err)
+	}
 }
 
 // proven tells of the checks of which an earlier process has the answers. What they looked at may be gone by now, because it has begun to clean up.

@@ -249,6 +249,27 @@ func TestNeedsToLast(t *testing.T) {
 	}
 }
 
+// TestCleared: what a check has made that was being looked at is removed before the checks are looked at anew, and only then; and where that fails the checks say so.
+func TestCleared(t *testing.T) {
+	for _, c := range []struct {
+		past *engine.Past
+		err  error
+		want string
+	}{
+		{nil, nil, "arrange, protect, protected, break, recover, proven, proven"},
+		{&engine.Past{}, nil, "arrange, protect, protected, break, recover, clear, proven, proven"},
+		{&engine.Past{}, errNo, "arrange, protect, protected, break, recover, clear, proven, proven"},
+	} {
+		r := walk(t, func(s *script, _ func()) {
+			s.Measure, s.Close = nil, nil
+			s.Clear = func(context.Context) error { s.note("clear"); return c.err }
+		}, engine.Options{Past: c.past})
+		if !slices.Equal(r.done, words(c.want)) || strings.Contains(r.warnings(), "may still be there") != (c.err != nil) {
+			t.Errorf("%q, warnings %q", r.done, r.warnings())
+		}
+	}
+}
+
 // noted is a journal of what was judged.
 type noted struct{ judged []plan.Judged }
 

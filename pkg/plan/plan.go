@@ -216,6 +216,8 @@ type Plan struct {
 	Rollback []Step
 	// RollbackChecks say whether the old state is back after a rollback; they are of phase Rollback.
 	RollbackChecks []Check
+	// Clear, where set, removes what altering checks have made that an earlier process was looking at when it was killed: it is called before the checks of Prove of a run that is carried on.
+	Clear func(ctx context.Context) error
 	// Measure, where set, is asked for the numbers of the run after the last check, whatever the checks said.
 	Measure func(ctx context.Context, m Marks) (Measurement, error)
 	// Evidence, where set, collects what explains a failure into the directory, and returns the files it wrote.

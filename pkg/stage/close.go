@@ -48,6 +48,35 @@ func (s *Stage) Close(ctx context.Context, tidy bool) error {
 	return s.swept(ctx, client)
 }
 
+// Clear removes what a check has made to see whether new work runs, when the process that looked was killed; the ledger would find it otherwise.
+func (s *Stage) Clear(ctx context.Context) error {
+	if !s.vacated {
+		return nil
+	}
+	client, err := s.client()
+	if err != nil {
+		return err
+	}
+	name, namespace, o := proof.NewWork(s.Subject.Workload), s.Subject.Workload.Namespace, metav1.DeleteOptions{}
+	found := false
+	for _, err := range []error{client.AppsV1().Deployments(namespace).Delete(ctx, name, o), client.CoreV1().Services(namespace).Delete(ctx, name, o)} {
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		found = found || err == nil
+	}
+	if !found {
+		return nil
+	}
+	return until(ctx, "the pods of "+name+" are gone", func(ctx context.Context) (bool, string) {
+		pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + name})
+		if err != nil {
+			return false, err.Error()
+		}
+		return len(pods.Items) == 0, fmt.Sprintf("%d pods", len(pods.Items))
+	})
+}
+
 // swept waits until the pods of what was deleted are gone, too: who looks at the cluster next, a further run for one, must find nothing of
 // this one.
 func (s *Stage) swept(ctx context.Context, client kubernetes.Interface) error {
