@@ -54,10 +54,10 @@ func controlPlaneRenewed(ctx context.Context, s *Subject) (plan.Finding, error) 
 func renewed(ctx context.Context, s *Subject, m controlplane.Member) (wrong []plan.Difference, right []string, err error) {
 	var swapped, kubelet time.Time
 	var running []controlplane.Container
-	asking, ctx := errgroup.WithContext(ctx)
-	asking.Go(func() (err error) { swapped, err = swapTime(ctx, m.Node, s.swapped()); return err })
-	asking.Go(func() (err error) { kubelet, err = controlplane.KubeletStartedAt(ctx, m.Node); return err })
-	asking.Go(func() (err error) { running, err = runningOn(ctx, m.Node); return err })
+	asking, ctxAsking := errgroup.WithContext(ctx)
+	asking.Go(func() (err error) { swapped, err = swapTime(ctxAsking, m.Node, s.swapped()); return err })
+	asking.Go(func() (err error) { kubelet, err = controlplane.KubeletStartedAt(ctxAsking, m.Node); return err })
+	asking.Go(func() (err error) { running, err = runningOn(ctxAsking, m.Node); return err })
 	if err := asking.Wait(); err != nil {
 		return nil, nil, err
 	}

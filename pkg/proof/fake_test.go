@@ -239,9 +239,9 @@ func (*machine) WriteFile(context.Context, string, fs.FileMode, io.Reader) error
 	return errors.New("a check must not write")
 }
 
-func (m *machine) Exec(_ context.Context, cmd cluster.Cmd) (cluster.Result, error) {
-	if m.broken != nil {
-		return cluster.Result{}, m.broken
+func (m *machine) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error) {
+	if err := errors.Join(m.broken, ctx.Err()); err != nil {
+		return cluster.Result{}, err
 	}
 	line := strings.Join(cmd.Argv, " ")
 	m.mu.Lock()

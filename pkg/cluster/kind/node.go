@@ -75,6 +75,9 @@ func (n *node) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error
 	a, err := n.shells.run(ctx, cmd, input, n.openSession)
 	switch {
 	case err == nil:
+		if why := n.gone(ctx, a.code); why != nil {
+			return cluster.Result{Stdout: a.stdout, Stderr: a.stderr}, n.failed(cmd, why)
+		}
 		return n.result(cmd, a)
 	case !errors.Is(err, errNoSession):
 		return cluster.Result{}, n.failed(cmd, err)
@@ -166,6 +169,11 @@ func (n *node) notTheCommand(ctx context.Context, code int, stderr string) error
 			return fmt.Errorf("%s can't run commands there: %s", n.engine.Name, line)
 		}
 	}
+	return n.gone(ctx, code)
+}
+
+// gone says why a command that ended with the status may not have come to its end by itself: because its node has gone.
+func (n *node) gone(ctx context.Context, code int) error {
 	switch code {
 	case 126, 127, 128, 137, 255:
 		// What the engine says of the container's state lags behind: only a command that runs there shows that it lives.

@@ -17,23 +17,26 @@ import (
 )
 
 // serve is what a session runs on a node: it carries out one command after the other. Each comes as the number of its arguments, the size in bytes of what it is to read and the arguments, all ended by
-// a zero byte, which is the one byte that no argument can hold, followed by what it is to read. The shell says that it has heard it, and starts it at another zero byte: so a command whose session turns
-// out to have ended was surely not run, and may be given to another one. The answer is a line with the command's status and the sizes in bytes of what it printed on its two outputs, followed by both.
+// a zero byte, which is the one byte that no argument can hold, followed by what it is to read. When all of that is there the shell says that it has heard it, and starts it at another zero byte: so a
+// command whose session turns out to have ended was surely not run, and may be given to another one. The answer is a line with the command's status and the sizes in bytes of what it printed on its two
+// outputs, followed by both.
 //
-// env starts the command, so that it is a program and never one of the shell's own words. What is read and printed goes through files in memory, new ones for each command: something
-// that a command leaves running must not write into the answer to a later one. The handler for PIPE has no effect but that the shell lives on for long enough to remove its folder, and that,
+// What is read is bytes and not text: in a locale of several bytes a character, bash would take the zero byte after half of one for a part of it. env starts the command, so that it is a program
+// and never one of the shell's own words. What is read and printed goes through files in memory, new ones for each command: something
+// that a command leaves running must not write into the answer to a later one. So a command that opens /dev/stdout once more finds a file, and truncates it as one. The handler for PIPE has no effect but that the shell lives on for long enough to remove its folder, and that,
 // unlike with an ignored signal, its commands don't ignore it too.
 const serve = `dir=$(mktemp -d "${XDG_RUNTIME_DIR:-/run}/drill-session.XXXXXX") || exit
 trap : PIPE
 trap 'rm -rf -- "$dir"' EXIT
 echo ready
-while IFS= read -r -d '' left && IFS= read -r -d '' size; do
+while LC_ALL=C IFS= read -r -d '' left && LC_ALL=C IFS= read -r -d '' size; do
   argv=()
   for ((; left > 0; left--)); do
-    IFS= read -r -d '' arg || exit
+    LC_ALL=C IFS= read -r -d '' arg || exit
     argv+=("$arg")
   done
-  head -c "$size" >"$dir/in"
+  head -c "$size" >"$dir/in" && : >"$dir/out" && : >"$dir/err" || exit
+  [ "$(stat -c %s -- "$dir/in")" = "$size" ] || exit
   echo heard
   IFS= read -r -d '' go || exit
   env -- "${argv[@]}" <"$dir/in" >"$dir/out" 2>"$dir/err"
@@ -57,8 +60,8 @@ var errNoSession = errors.New("no session")
 type sessions struct {
 	mu   sync.Mutex
 	idle []*session
-	// refused is set when the node has shown that it can run commands and no session.
-	refused bool
+	// refused counts how often in a row the node ran a command and no session: one that is just starting may do so once.
+	refused int
 }
 
 // session is a shell on a node that runs commands as they are sent.
@@ -75,12 +78,12 @@ type answer struct {
 	stdout, stderr []byte
 }
 
-// fits says whether a session can run the command: it reads what is held in memory and little, its output is to be held, too, and env would not take its name for a variable.
+// fits says whether a session can run the command: it reads what is held in memory and little, its output is to be held, too, and env would take its name for nothing else.
 func (s *sessions) fits(cmd cluster.Cmd) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, small := held(cmd.Stdin)
-	return !s.refused && small && cmd.Stdout == nil && !strings.Contains(cmd.Argv[0], "=") &&
+	return s.refused < mostRefusals && small && cmd.Stdout == nil && cmd.Argv[0] != "-" && !strings.Contains(cmd.Argv[0], "=") &&
 		!slices.ContainsFunc(slices.Concat(cmd.Env, cmd.Argv), func(arg string) bool { return strings.ContainsRune(arg, 0) })
 }
 
@@ -89,14 +92,19 @@ const mostInput = 256 << 10
 
 // held is the size of what a reader holds in memory, if it does and that is little. No other reader can be read before the command is begun: it may block, or never end.
 func held(r io.Reader) (size int, small bool) {
-	if r == nil {
+	switch in := r.(type) {
+	case nil:
 		return 0, true
-	}
-	in, ok := r.(interface{ Len() int })
-	if !ok {
+	case *bytes.Reader:
+		size = in.Len()
+	case *bytes.Buffer:
+		size = in.Len()
+	case *strings.Reader:
+		size = in.Len()
+	default:
 		return 0, false
 	}
-	return in.Len(), in.Len() <= mostInput
+	return size, size <= mostInput
 }
 
 // heldInput is what a command is to read that fits.
@@ -107,11 +115,14 @@ func heldInput(cmd cluster.Cmd) ([]byte, error) {
 	return io.ReadAll(cmd.Stdin)
 }
 
-// refuse says that the node has no sessions.
+// mostRefusals is how often in a row a session is tried for.
+const mostRefusals = 3
+
+// refuse says that the node has run a command, and no session.
 func (s *sessions) refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refused = true
+	s.refused++
 }
 
 // run runs a command in an idle session or else in a new one, which begin starts. errNoSession says that the command was not run; any other error that it may have been.
@@ -124,12 +135,15 @@ func (s *sessions) run(ctx context.Context, cmd cluster.Cmd, input []byte, begin
 				return answer{}, err
 			}
 		}
-		a, err := one.run(ctx, cmd, input)
-		if err == nil {
+		a, whole, err := one.run(ctx, cmd, input)
+		if err == nil && whole {
 			s.keep(one)
+		} else {
+			one.end()
+		}
+		if err == nil {
 			return a, nil
 		}
-		one.end()
 		if ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
@@ -166,6 +180,7 @@ func (s *sessions) keep(one *session) {
 		one.end()
 	})
 	s.idle = append(s.idle, one)
+	s.refused = 0
 }
 
 // openSession starts a session on the node. It outlives ctx, which bounds only how long it may take to be there.
@@ -174,8 +189,12 @@ func (n *node) openSession(ctx context.Context) (*session, error) {
 	out, shellOut, errOut := os.Pipe()
 	own, kill := context.WithCancel(context.WithoutCancel(ctx))
 	s := &session{in: in, out: out, answers: bufio.NewReader(out), kill: kill}
-	if err := errors.Join(errIn, errOut); err != nil {
-		return nil, err
+	if errors.Join(errIn, errOut) != nil {
+		for _, f := range []*os.File{shellIn, in, out, shellOut} {
+			_ = f.Close() // those that are there
+		}
+		kill()
+		return nil, errNoSession
 	}
 	process := n.engine.command(own, "exec", "--privileged", "-i", n.id, "bash", "-c", serve)
 	process.Stdin, process.Stdout = shellIn, shellOut
@@ -186,8 +205,9 @@ func (n *node) openSession(ctx context.Context) (*session, error) {
 		return nil, errNoSession
 	}
 	go func() { _ = process.Wait() }()
-	defer s.until(ctx)()
-	if line, err := s.answers.ReadString('\n'); err != nil || line != "ready\n" {
+	release := s.until(ctx)
+	line, err := s.answers.ReadString('\n')
+	if whole := release(); err != nil || line != "ready\n" || !whole {
 		s.end()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -197,12 +217,13 @@ func (n *node) openSession(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// until cuts off what the session reads and writes when ctx ends, until the function is called that it returns.
-func (s *session) until(ctx context.Context) func() {
-	cut := context.AfterFunc(ctx, func() {
+// until cuts off what the session reads and writes when ctx ends, until the function is called that it returns. That says whether the session is as it was: what has begun to cut it off may do so at any
+// later moment.
+func (s *session) until(ctx context.Context) (release func() (whole bool)) {
+	return context.AfterFunc(ctx, func() {
 		_, _ = s.in.SetWriteDeadline(time.Now()), s.out.SetReadDeadline(time.Now())
+		s.kill() // where pipes have no deadlines
 	})
-	return func() { cut() }
 }
 
 // end lets go of the session. The shell ends when there is nothing more to read, even if the engine's command line is killed before it can say so.
@@ -211,9 +232,10 @@ func (s *session) end() {
 	s.kill()
 }
 
-// run runs a command. errNoSession says that it was not begun.
-func (s *session) run(ctx context.Context, cmd cluster.Cmd, input []byte) (answer, error) {
-	defer s.until(ctx)()
+// run runs a command. errNoSession says that it was not begun, and whole that the session is fit for another one.
+func (s *session) run(ctx context.Context, cmd cluster.Cmd, input []byte) (a answer, whole bool, err error) {
+	release := s.until(ctx)
+	defer func() { whole = release() }()
 	args := slices.Concat(cmd.Env, cmd.Argv)
 	var request bytes.Buffer
 	fmt.Fprintf(&request, "%d\x00%d\x00", len(args), len(input))
@@ -222,16 +244,15 @@ func (s *session) run(ctx context.Context, cmd cluster.Cmd, input []byte) (answe
 	}
 	request.Write(input)
 	if _, err := s.in.Write(request.Bytes()); err != nil {
-		return answer{}, errNoSession
+		return answer{}, false, errNoSession
 	}
 	if line, err := s.answers.ReadString('\n'); err != nil || line != "heard\n" {
-		return answer{}, errNoSession
+		return answer{}, false, errNoSession
 	}
-	a, err := s.start()
-	if err != nil {
-		return answer{}, fmt.Errorf("the shell there that was to run it ended (%w), so whether it ran to its end is not known", err)
+	if a, err = s.start(); err != nil {
+		return answer{}, false, fmt.Errorf("the shell there that was to run it ended (%w), so whether it ran to its end is not known", err)
 	}
-	return a, nil
+	return a, false, nil // release has the last word
 }
 
 // start has the command started that the shell has heard, and returns what it did.
