@@ -27,12 +27,15 @@ func TestRatios(t *testing.T) {
 		{wanted{name: "b", over: 1, least: 10}, Ratio{Name: "b", Goal: "at least 10", Least: 5, Median: 10, Most: 20, Of: 3, Met: true}},
 		{wanted{name: "b", over: 1, least: 11}, Ratio{Name: "b", Goal: "at least 11", Least: 5, Median: 10, Most: 20, Of: 3}},
 	} {
-		if got := test.wanted.of(groups); got != test.want {
+		if got := test.wanted.of(groups, 3); got != test.want {
 			t.Errorf("got %+v, want %+v", got, test.want)
 		}
 	}
+	if r := (wanted{most: 2}).of(groups, 4); r.Met {
+		t.Errorf("a round is missing, and %+v", r)
+	}
 	for _, w := range parts()[0].ratios {
-		if r := w.of(make([][]report.Run, 3)); r.Met || r.Of != 0 {
+		if r := w.of(make([][]report.Run, 3), 3); r.Met || r.Of != 0 {
 			t.Errorf("nothing was measured, and %+v", r)
 		}
 	}

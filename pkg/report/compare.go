@@ -214,13 +214,13 @@ func (w Row) Service() Span {
 	return asked.span(func(o plan.Outage) *float64 { return o.ServiceSeconds })
 }
 
-// OverFloor is how many times as long as the floor reads were away, in the runs that measured both: what a procedure adds to what etcd and the API server need to start.
+// OverFloor is how many times as long as the floor reads were away, in the runs that measured both: how much longer than what etcd and the API server need to start.
 func (w Row) OverFloor() Span {
 	var times []float64
 	for _, r := range w.Runs {
 		times = append(times, ratio(r.Outage.ReadSeconds, r.Outage.FloorSeconds)...)
 	}
-	return SpanOf(times)
+	return w.times(times)
 }
 
 // Against is how many times as long as in the other row reads were away. Runs of the same round are held against each other: they were taken side by side, and what else the machine did meanwhile
@@ -230,7 +230,14 @@ func (w Row) Against(other Row) Span {
 	for i := range min(len(w.Runs), len(other.Runs)) {
 		times = append(times, ratio(w.Runs[i].Outage.ReadSeconds, other.Runs[i].Outage.ReadSeconds)...)
 	}
-	return SpanOf(times)
+	return w.times(times)
+}
+
+// times is the span of ratios: where reads never came back, there is none, and that is told.
+func (w Row) times(ratios []float64) Span {
+	s := SpanOf(ratios)
+	s.Never = w.Reads().Never
+	return s
 }
 
 // ratio is how many times b goes into a, where both are known.
