@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,6 +22,10 @@ func TestSignals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What this process ignores, since it was started so, its children would ignore too; what it is told of they begin with the default of.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	// A container engine that lets everybody wait, and says when it was asked.
 	bin := t.TempDir()
 	asked := filepath.Join(bin, "asked")
