@@ -14,6 +14,9 @@ func main() {
 	// The first signal asks for an orderly end; from then on another one ends drill at once.
 	context.AfterFunc(ctx, stop)
 	endOnHangup(end)
+	// What drill tells may go to a reader that has ended with the terminal, or before it. That is an error of a write, and not the end of drill: a control plane that was taken down is to come
+	// back. Ignored, the signal would be for what drill starts, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(Main(ctx, os.Args[1:], System()))
 }
 

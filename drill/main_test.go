@@ -36,12 +36,14 @@ func TestSignals(t *testing.T) {
 	for name, c := range map[string]struct {
 		before  string // what the shell does first
 		signals []syscall.Signal
+		deaf    bool // nobody reads any more what drill tells
 	}{
-		"interrupt":             {"", []syscall.Signal{syscall.SIGINT}},
-		"terminate":             {"", []syscall.Signal{syscall.SIGTERM}},
-		"hang up":               {"", []syscall.Signal{syscall.SIGHUP}},
-		"hang up twice":         {"", []syscall.Signal{syscall.SIGHUP, syscall.SIGHUP}},
-		"ignored, then another": {"trap '' HUP; ", []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM}},
+		"interrupt":             {"", []syscall.Signal{syscall.SIGINT}, false},
+		"terminate":             {"", []syscall.Signal{syscall.SIGTERM}, false},
+		"hang up":               {"", []syscall.Signal{syscall.SIGHUP}, false},
+		"hang up twice":         {"", []syscall.Signal{syscall.SIGHUP, syscall.SIGHUP}, false},
+		"ignored, then another": {"trap '' HUP; ", []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM}, false},
+		"with its reader":       {"", []syscall.Signal{syscall.SIGHUP}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -51,6 +53,15 @@ func TestSignals(t *testing.T) {
 			cmd.Env = append(os.Environ(), "PATH="+bin, "XDG_STATE_HOME="+t.TempDir(), "KIND_EXPERIMENTAL_PROVIDER=docker")
 			var said strings.Builder
 			cmd.Stderr = &said
+			if c.deaf {
+				reader, writer, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				cmd.Stdout, cmd.Stderr = writer, writer
+				defer func() { _ = writer.Close() }()
+				_ = reader.Close()
+			}
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}

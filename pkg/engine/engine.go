@@ -244,7 +244,7 @@ func (w *walk) fail(v plan.Verdict, reason string) {
 
 func (w *walk) run(ctx context.Context) Outcome {
 	w.start(ctx)
-	if w.opt.Past != nil && w.opt.Past.Proof != nil {
+	if w.replays() {
 		ctx = context.WithoutCancel(ctx) // what is proven must not be put back because somebody is in a hurry
 		w.steps(ctx)
 		w.proven(*w.opt.Past.Proof)
@@ -356,7 +356,7 @@ func (w *walk) steps(ctx context.Context) {
 		if ctx.Err() != nil { // a step that pays no heed to its context must not begin, least of all one that breaks something
 			w.fail(plan.VerdictInterrupted, fmt.Sprintf("interrupted before step %s", s.Name))
 		}
-		if !w.again(s) && w.past(s) {
+		if (w.replays() || !w.again(s)) && w.past(s) {
 			continue
 		}
 		if w.verdict != "" {
@@ -417,13 +417,16 @@ func (w *walk) proven(earlier plan.Proof) {
 	}
 }
 
-// past tells of a step that an earlier process has carried out.
+// replays says whether an earlier process has proven the recovery, so that nothing is left to do but to tell of it and to clean up.
+func (w *walk) replays() bool { return w.opt.Past != nil && w.opt.Past.Proof != nil }
+
+// past tells of a step that an earlier process has carried out. What is proven was carried out, whether or not the journal could be written.
 func (w *walk) past(s plan.Step) bool {
 	if w.opt.Past == nil {
 		return false
 	}
 	elapsed, done := w.opt.Past.Done[s.Name]
-	if done {
+	if done = done || w.replays(); done {
 		w.emit(plan.StepFinished{At: time.Now(), Step: s, Status: plan.StatusPassed, Elapsed: elapsed, Earlier: true})
 	}
 	return done
@@ -743,12 +746,12 @@ func (w *walk) judge() {
 func (w *walk) after(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	switch {
-	case w.opt.Past != nil && w.opt.Past.Proof != nil:
+	case w.replays():
 		w.emit(plan.Measured{At: time.Now(), Measurement: w.opt.Past.Proof.Measurement})
 	case w.plan.Measure != nil && w.verdict != plan.VerdictInterrupted: // who interrupts waits for the old state, not for numbers
 		w.measure(ctx)
 	}
-	if w.verdict == plan.VerdictPassed {
+	if w.verdict == plan.VerdictPassed && !w.replays() { // else it is in the journal
 		_ = w.unkept(w.record(ctx, plan.Judged{At: time.Now(), Verdict: w.verdict, Proof: &w.proof}))
 	}
 	if w.plan.Evidence != nil && w.opt.EvidenceDir != "" && (w.verdict == plan.VerdictFailed || w.verdict == plan.VerdictBroken) {

@@ -302,26 +302,34 @@ func TestKilledWhileItCleanedUp(t *testing.T) {
 		t.Error("the samples are kept in the journal")
 	}
 	past := &engine.Past{Done: map[string]time.Duration{}, Begun: map[string]bool{}, Proof: &proof, Marks: plan.Marks{BreakBegan: time.Now(), OutageBegan: time.Now()}}
-	for _, w := range words("arrange, protect, break, recover") {
+	for _, w := range words("arrange, protect, break") { // of the recovery the journal could not be written
 		past.Done[w], past.Begun[w] = time.Second, true
 	}
 	for _, interrupted := range []bool{false, true} {
+		again := &noted{}
 		r := walk(t, func(s *script, stop func()) {
 			build(plan.Failed("no pods", ""))(s, stop)
 			if interrupted {
 				stop()
 			}
-		}, engine.Options{Past: past})
+		}, engine.Options{Past: past, Journal: again})
 		if r.Verdict != plan.VerdictPassed || !slices.Equal(r.done, words("close tidy=true")) {
 			t.Errorf("%s %s: %q", r.Verdict, r.Reason, r.done)
 		}
 		if f := r.finding("proven"); f.Detail != "two pods" || !slices.Equal(f.Evidence, words("their names")) {
 			t.Errorf("%+v", f)
 		}
+		told := 0
 		for _, e := range r.events {
-			if m, ok := e.(plan.Measured); ok && m.Measurement.Outage.EtcdSeconds != &seconds {
-				t.Errorf("measured %+v", m.Measurement)
+			if m, ok := e.(plan.Measured); ok {
+				told++
+				if m.Measurement.Outage.EtcdSeconds != &seconds {
+					t.Errorf("measured %+v", m.Measurement)
+				}
 			}
+		}
+		if told != 1 || len(again.judged) != 0 {
+			t.Errorf("measurements told %d times; judged once more: %+v", told, again.judged)
 		}
 	}
 }

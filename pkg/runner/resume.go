@@ -185,6 +185,8 @@ func (j Job) Resume(ctx context.Context) (report.Run, error) {
 			return true, nil
 		case slices.ContainsFunc(s.Steps, func(st journal.Step) bool { return st.Status == plan.StatusFailed }):
 			return true, nil // it was about to put the old state back
+		case s.Proof != nil:
+			return false, nil // nothing is left to be typed, altered or watched
 		case with.Literal:
 			return false, fmt.Errorf("%w: its commands were typed, and one that was cut off may have done half of what it does; put the old state back instead", ErrCantResume)
 		case with.Altered:
