@@ -165,9 +165,9 @@ func (t Target) setAsideArgvs(m controlplane.Member) [][]string {
 }
 
 // whereThere carries commands out where dir is there, each as long as those before it succeed; "{}" in them is dir. It succeeds in any case, so what must be true in the end has
-// to be asked for.
+// to be asked for. -H follows a link in the place of the folder that dir is in.
 func whereThere(dir string, commands ...[]string) []string {
-	argv := []string{"find", path.Dir(dir), "-maxdepth", "1", "-path", dir}
+	argv := []string{"find", "-H", path.Dir(dir), "-maxdepth", "1", "-path", dir}
 	for _, c := range commands {
 		argv = append(append(append(argv, "-exec"), c...), ";")
 	}

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -193,7 +194,19 @@ func (j Job) leavingsOn(ctx context.Context, n cluster.Node, c *Cleaning) error 
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{own, moved} {
+	exchanged, err := stage.ExchangedBy(Dir(j.StateDir, j.ID), own)
+	if err != nil {
+		return err
+	}
+	by := exchanged[n.Name()]
+	if err := runsOn(ctx, n, by); err != nil {
+		return err
+	}
+	dirs := []string{own, moved}
+	if by.Home != "" && by.Home != own {
+		dirs = append(dirs, by.Home)
+	}
+	for _, dir := range dirs {
 		err := cluster.Absent(ctx, n, dir)
 		if err == nil {
 			continue
@@ -229,6 +242,26 @@ func (j Job) leavingsOn(ctx context.Context, n cluster.Node, c *Cleaning) error 
 			return err
 		}
 		c.Leavings = append(c.Leavings, Leaving{Node: n.Name(), Path: dir, Bytes: bytes})
+	}
+	return nil
+}
+
+// runsOn makes sure that etcd doesn't run on a directory that the run has renamed to where another was. Nothing names the run then; but what the old directory holds is only in the run's
+// folder, and the snapshot is the backup of what etcd runs on.
+func runsOn(ctx context.Context, n cluster.Node, by stage.Exchanged) error {
+	if len(by.Inodes) == 0 {
+		return nil
+	}
+	config, err := controlplane.ReadEtcdConfig(ctx, n)
+	if err != nil {
+		return err
+	}
+	now, err := controlplane.Directories(ctx, n, config.HostDataDir)
+	if err != nil {
+		return fmt.Errorf("which directory etcd's manifest names: %w", err)
+	}
+	if slices.Contains(by.Inodes, now[0].Inode) {
+		return fmt.Errorf("%w: etcd runs on the directory that this run has put at %s; hint: the next run that passes puts another one there, and this one can be cleaned then", ErrInUse, config.HostDataDir)
 	}
 	return nil
 }

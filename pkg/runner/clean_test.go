@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -159,6 +160,31 @@ func TestClean(t *testing.T) {
 }
 
 // TestCleanRefuses: nothing is removed, on no control plane and not here, of a run that may be needed.
+// exchanged has the run remember that it has put the directory with that inode at the path, on the second control plane.
+func exchanged(t *testing.T, job Job, path string, inode uint64) {
+	t.Helper()
+	put(t, Dir(job.StateDir, job.ID), map[string]string{
+		"memory.json": fmt.Sprintf(`{"members":[{"node":"b","etcd":{"HostDataDir":%q}}],"restored":{"b":%d}}`, path, inode),
+	})
+}
+
+// TestCleanBesideTheData: a run that renamed directories has them beside etcd's own, wherever that is.
+func TestCleanBesideTheData(t *testing.T) {
+	job := settledRun(t)
+	n := job.Cluster.(lab)[1]
+	const beside = "/data/drill/" + cleanedID
+	put(t, n.root, map[string]string{beside + "/etcd-before/member/snap/db": "old", "/data/etcd/member/snap/db": "a later run's", "/etc/kubernetes/manifests/etcd.yaml": etcdOn(t, "/data/etcd")})
+	exchanged(t, job, "/data/etcd", 1)
+	if _, err := job.Clean(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	for name, is := range map[string]bool{beside: false, "/data/etcd/member/snap/db": true} {
+		if _, err := os.Stat(n.path(name)); (err == nil) != is {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestCleanRefuses(t *testing.T) {
 	manifest := "/etc/kubernetes/manifests/etcd.yaml"
 	second := func(job Job) *local { return job.Cluster.(lab)[1] } // each must be asked
@@ -185,6 +211,15 @@ func TestCleanRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, ErrInUse, "etcd's data directory /var/lib/linked lies there"},
+		"renamed to where another was": {nil, func(t *testing.T, job *Job) {
+			n := second(*job)
+			put(t, n.root, map[string]string{manifest: etcdOn(t, "/var/lib/etcd")})
+			info, err := os.Stat(n.path("/var/lib/etcd"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			exchanged(t, *job, "/var/lib/etcd", info.Sys().(*syscall.Stat_t).Ino)
+		}, ErrInUse, "node b: what it has left is in use: etcd runs on the directory that this run has put at /var/lib/etcd"},
 		"mounted by a container": {nil, func(_ *testing.T, job *Job) {
 			n := second(*job)
 			n.containers = `{"containers":[{"id":"c","metadata":{"name":"etcd"},"createdAt":"1","labels":{"io.kubernetes.pod.name":"etcd-b","io.kubernetes.pod.namespace":"kube-system"}}]}`

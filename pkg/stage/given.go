@@ -284,6 +284,12 @@ func (s *Stage) sameCluster(ctx context.Context) (*Refusal, error) {
 		return nil, err
 	}
 	g.Live = types.UID(live)
+	if len(g.Contents.System) == 0 && !g.Contents.Encrypted {
+		return &Refusal{
+			What: "the snapshot that was given is of no Kubernetes cluster", Seen: "no Namespace kube-system in it", Want: "what an API server stores: without it, no control plane comes up on it",
+			Hint: "an etcd can be another program's; find the snapshots of this cluster's etcd",
+		}, nil
+	}
 	if len(g.Contents.System) == 0 { // encrypted: what they are can't be read, that they are is sure
 		g.Contents.System = []proof.Object{{Resource: namespaces, Name: metav1.NamespaceSystem, UID: g.Live}}
 	}
@@ -333,7 +339,7 @@ func (s *Stage) decideBump(ctx context.Context, p procedure.Procedure) error {
 		g.warn("etcd's revision will be raised by %d instead of %d, since the cluster's is %d ahead of the snapshot's", g.Bump, wanted, behind)
 	}
 	// A rollback must get beyond what a failed recovery has handed out.
-	g.RollbackBump = g.Bump + DefaultBump + uint64(max(0, -behind))
+	g.RollbackBump = DefaultBump + uint64(max(0, int64(g.Bump)-behind))
 	return nil
 }
 

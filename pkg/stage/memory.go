@@ -192,6 +192,37 @@ func unfinished() []string {
 	return []string{".snapshot.db.*", ".etcd*", "etcd-*", "old-*", "." + MemoryFile + "*", "." + atBreakFile + "*", "." + atOutageFile + "*"}
 }
 
+// Exchanged is what a run that renames data directories has put on a control plane; the zero value where it doesn't, and where nothing is known any more.
+type Exchanged struct {
+	// Home is the folder on the node in which the run has its directories, the old one among them.
+	Home string
+	// Inodes are those of the directories that it has made to take the place of the old one, by which they are known at its path.
+	Inodes []uint64
+}
+
+// ExchangedBy returns what the run whose folder on this machine and on nodes is given has exchanged, by control plane.
+func ExchangedBy(dir, nodeDir string) (map[string]Exchanged, error) {
+	var m memory
+	if err := readBack(dir, MemoryFile, &m); errors.Is(err, ErrForgotten) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	out := map[string]Exchanged{}
+	for _, member := range m.Members {
+		e := Exchanged{Home: swapDir(member.Etcd.HostDataDir, nodeDir)}
+		for _, inodes := range []map[string]uint64{m.Restored, m.Third} {
+			if inode := inodes[member.Node]; inode > 0 {
+				e.Inodes = append(e.Inodes, inode)
+			}
+		}
+		if len(e.Inodes) > 0 {
+			out[member.Node] = e
+		}
+	}
+	return out, nil
+}
+
 // Data returns what stages have put into a run's folder on this machine that holds the cluster's data, or was found out about it: the snapshot, parts of it and of what was restored from it,
 // the inventories with digests of Secrets, and what Remember has written. Without it a run can't be carried on.
 func Data(dir string) ([]string, error) {
