@@ -234,25 +234,38 @@ func (s *session) end() {
 
 // run runs a command. errNoSession says that it was not begun, and whole that the session is fit for another one.
 func (s *session) run(ctx context.Context, cmd cluster.Cmd, input []byte) (a answer, whole bool, err error) {
+	if !s.heard(ctx, slices.Concat(cmd.Env, cmd.Argv), input) {
+		return answer{}, false, errNoSession
+	}
 	release := s.until(ctx)
-	defer func() { whole = release() }()
-	args := slices.Concat(cmd.Env, cmd.Argv)
+	a, err = s.start()
+	whole = release()
+	if err != nil {
+		return answer{}, false, fmt.Errorf("the shell there that was to run it ended (%w), so whether it ran to its end is not known", err)
+	}
+	return a, whole, nil
+}
+
+// heardLimit is how long a shell may take to say that it has heard a command: one that runs does so at once.
+const heardLimit = 3 * time.Second
+
+// heard gives the shell a command and says whether it has heard it. On a node that is frozen it never does, where the engine would say at once that it is.
+func (s *session) heard(ctx context.Context, args []string, input []byte) bool {
+	ctx, cancel := context.WithTimeout(ctx, heardLimit)
+	defer cancel()
+	release := s.until(ctx)
 	var request bytes.Buffer
 	fmt.Fprintf(&request, "%d\x00%d\x00", len(args), len(input))
 	for _, arg := range args {
 		request.WriteString(arg + "\x00")
 	}
 	request.Write(input)
-	if _, err := s.in.Write(request.Bytes()); err != nil {
-		return answer{}, false, errNoSession
+	_, err := s.in.Write(request.Bytes())
+	line := ""
+	if err == nil {
+		line, err = s.answers.ReadString('\n')
 	}
-	if line, err := s.answers.ReadString('\n'); err != nil || line != "heard\n" {
-		return answer{}, false, errNoSession
-	}
-	if a, err = s.start(); err != nil {
-		return answer{}, false, fmt.Errorf("the shell there that was to run it ended (%w), so whether it ran to its end is not known", err)
-	}
-	return a, false, nil // release has the last word
+	return release() && err == nil && line == "heard\n"
 }
 
 // start has the command started that the shell has heard, and returns what it did.

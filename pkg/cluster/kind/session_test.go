@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,6 +97,22 @@ func TestSessionThatEndedWhileIdle(t *testing.T) {
 	content, err := os.ReadFile(ran)
 	if err != nil || string(content) != "x\n" || calls() != 2 {
 		t.Errorf("%q, %v, after asking the engine %d times", content, err, calls())
+	}
+}
+
+// TestSessionThatIsFrozen: nobody waits for a shell that doesn't hear, as on a node that is paused, even without a deadline.
+func TestSessionThatIsFrozen(t *testing.T) {
+	n, calls := shellNode(t, "")
+	pid, err := strconv.Atoi(text(t, n, "sh", "-c", "echo $PPID"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	if got := text(t, n, "echo", "heard"); got != "heard" || calls() != 2 {
+		t.Errorf("%q after asking the engine %d times", got, calls())
 	}
 }
 
