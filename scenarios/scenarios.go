@@ -24,6 +24,7 @@ func All() []Scenario { return []Scenario{DeploymentLoss()} }
 // Plan joins a scenario with a procedure on a stage.
 func Plan(sc Scenario, p procedure.Procedure, s *stage.Stage) plan.Plan {
 	recovery := p.Build(s.Target)
+	s.Subject.TakenAway = recovery.TakenAway
 	return plan.Plan{
 		Scenario:       sc.Entry,
 		Procedure:      p.Entry,

@@ -1,10 +1,12 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path"
 	"regexp"
 	"slices"
@@ -34,6 +36,16 @@ const (
 // ReadyURL says where, as seen from the node itself, the component of a static-pod manifest tells whether it is ready:
 // where its readiness probe looks or, as the controller manager has none, its liveness probe.
 func ReadyURL(manifest []byte, component string) (string, error) {
+	return probeURL(manifest, component, func(c *corev1.Container) []*corev1.Probe { return []*corev1.Probe{c.ReadinessProbe, c.LivenessProbe} })
+}
+
+// liveURL is ReadyURL for whether the component is alive: where its liveness probe looks, or else its readiness probe.
+func liveURL(manifest []byte, component string) (string, error) {
+	return probeURL(manifest, component, func(c *corev1.Container) []*corev1.Probe { return []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} })
+}
+
+// probeURL is where the first of the probes looks that there is.
+func probeURL(manifest []byte, component string, probes func(*corev1.Container) []*corev1.Probe) (string, error) {
 	pod, err := parsePod(manifest)
 	if err != nil {
 		return "", err
@@ -42,10 +54,7 @@ func ReadyURL(manifest []byte, component string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	probe := c.ReadinessProbe
-	if probe == nil {
-		probe = c.LivenessProbe
-	}
+	probe := cmp.Or(probes(c)...)
 	if probe == nil || probe.HTTPGet == nil {
 		return "", fmt.Errorf("container %s has no readiness or liveness probe over HTTP; kubeadm gives it one", component)
 	}
@@ -77,6 +86,15 @@ func ReadyURL(manifest []byte, component string) (string, error) {
 // It ends with the context, or after 5 minutes where that has no nearer deadline. The error wraps the context's and
 // says what was last seen, and the last lines of the component's log.
 func WaitReady(ctx context.Context, n cluster.Node, component string, interval time.Duration) error {
+	return wait(ctx, n, component, interval, "ready", ReadyURL, func(said answer) bool { return said.status == http.StatusOK })
+}
+
+// WaitAlive is WaitReady for the answer to the liveness probe, and content with any answer. etcd gives one as soon as it serves its peers, where the readiness probe waits for a leader.
+func WaitAlive(ctx context.Context, n cluster.Node, component string, interval time.Duration) error {
+	return wait(ctx, n, component, interval, "answering", liveURL, func(said answer) bool { return said.status != 0 })
+}
+
+func wait(ctx context.Context, n cluster.Node, component string, interval time.Duration, what string, where func(manifest []byte, component string) (string, error), enough func(answer) bool) error {
 	if interval <= 0 {
 		return fmt.Errorf("wait for %s: interval of %v is not positive", component, interval)
 	}
@@ -84,7 +102,7 @@ func WaitReady(ctx context.Context, n cluster.Node, component string, interval t
 	if err != nil {
 		return fmt.Errorf("wait for %s of node %s: %w", component, n.Name(), err)
 	}
-	url, err := ReadyURL(manifest, component)
+	url, err := where(manifest, component)
 	if err != nil {
 		return fmt.Errorf("wait for %s of node %s: %w", component, n.Name(), err)
 	}
@@ -96,27 +114,42 @@ func WaitReady(ctx context.Context, n cluster.Node, component string, interval t
 	last := "nothing yet"
 	for {
 		said, err := look(waiting, n, url)
-		if err == nil && said == "" {
+		if err == nil && enough(said) {
 			return nil
 		}
 		// What a look saw that was cut short by the deadline is less than what the one before saw.
 		if waiting.Err() == nil {
-			last = said
+			last = said.String()
 			if err != nil {
 				last = err.Error()
 			}
 		}
 		select {
 		case <-waiting.Done():
-			return fmt.Errorf("%s of node %s is not ready after %.1f s: %w; last seen at %s: %s; %s", component, n.Name(),
+			return fmt.Errorf("%s of node %s is not %s after %.1f s: %w; last seen at %s: %s; %s", component, n.Name(), what,
 				time.Since(began).Seconds(), waiting.Err(), url, last, lastLog(ctx, n, component))
 		case <-tick.C:
 		}
 	}
 }
 
-// look returns "" when the address answers with status 200, and what it answered otherwise.
-func look(ctx context.Context, n cluster.Node, url string) (string, error) {
+// answer is what was seen at an address.
+type answer struct {
+	// status is that of HTTP; 0 means that nothing answered.
+	status int
+	// text is what was answered or, where nothing was, why.
+	text string
+}
+
+func (a answer) String() string {
+	if a.status == 0 {
+		return a.text
+	}
+	return fmt.Sprintf("status %d: %s", a.status, a.text)
+}
+
+// look asks at the address, from the node.
+func look(ctx context.Context, n cluster.Node, url string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*askLimit)
 	defer cancel()
 	out, err := cluster.Run(ctx, n, "curl", "--silent", "--show-error", "--insecure", "--noproxy", "*",
@@ -126,17 +159,18 @@ func look(ctx context.Context, n cluster.Node, url string) (string, error) {
 	case errors.As(err, &exit):
 		// What curl complains about tells more than the command; when it is not curl that complains, something else is wrong.
 		if i := strings.Index(exit.Output, "curl: ("); i >= 0 {
-			return strings.TrimSpace(exit.Output[i:]), nil
+			return answer{text: strings.TrimSpace(exit.Output[i:])}, nil
 		}
-		return "", err
+		return answer{}, err
 	case err != nil:
-		return "", err
+		return answer{}, err
 	}
 	i := strings.LastIndexByte(out, '\n')
-	if code := out[i+1:]; code != "200" {
-		return fmt.Sprintf("status %s: %s", code, strings.TrimSpace(out[:max(i, 0)])), nil
+	status, err := strconv.Atoi(out[i+1:])
+	if err != nil {
+		return answer{}, fmt.Errorf("ask %s: curl printed no status: %w", url, err)
 	}
-	return "", nil
+	return answer{status: status, text: strings.TrimSpace(out[:max(i, 0)])}, nil
 }
 
 // Log returns the last lines that a component's latest container wrote, whether it runs or not.

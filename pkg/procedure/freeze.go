@@ -108,13 +108,13 @@ func (f *freezer) thawStep() plan.Step {
 		Phase: plan.Recover,
 		Title: "Let kubelet go on",
 		Why: "The signal CONT ends what STOP began. kubelet finds that " + finds + ", and goes on with all that it remembers: its watches, and what " +
-			"it has seen and reported of each pod.",
-		Commands: f.target.on(func(controlplane.Member) plan.Command {
-			return plan.Command{Argv: []string{"systemctl", "kill", "--signal=SIGCONT", "kubelet"}}
+			"it has seen and reported of each pod." + whyInTurn(f.target.Members),
+		Commands: inTurnCommands(f.target.Members, func(m controlplane.Member) []plan.Command {
+			return []plan.Command{{On: m.Name, Argv: []string{"systemctl", "kill", "--signal=SIGCONT", "kubelet"}}}
 		}),
 		Expect: "`ps -C kubelet -o stat=` shows a state that begins with `S` or `R`.",
 		Do: func(ctx context.Context) error {
-			return controlplane.Each(ctx, f.target.Members, f.thaw)
+			return inTurn(ctx, f.target.Members, f.thaw)
 		},
 	}
 }

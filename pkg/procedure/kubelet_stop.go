@@ -24,25 +24,36 @@ func KubeletStop() Procedure {
 		build: func(t Target) Recovery {
 			sc := t.scope(byItself)
 			prepare, stop, start := kubeletSteps(t, sc)
-			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
-			return Recovery{
-				Steps: slices.Concat(
-					[]plan.Step{restoreStep(t), prepareExchangeStep(t)},
-					prepare,
-					[]plan.Step{noteLastStep(t, sc)},
-					until(start[0].Name, append(stop, stopControlPlaneStep(t, sc))),
-					[]plan.Step{exchangeStep(t)},
-					start,
-					waits[:2],
-					releaseStep(t, sc),
-					[]plan.Step{renewNetworkStep(t)},
-					waits[2:],
-				),
-				Rollback: rollback(t),
-				Variant:  t.variant(sc, bumps),
+			r := Recovery{Rollback: rollback(t), Variant: t.variant(sc, bumps)}
+			exchange, up := prepareExchangeStep(t), together(t, sc, start)
+			if len(t.Members) > 1 && sc.renews(Kubelet) {
+				o := t.outOfTheWay(sc)
+				exchange, up = prepareMoveStep(t), o.steps()
+				r.Rollback, r.TakenAway = rollback(t, returnAllStep(t)), o.takenAway()
 			}
+			r.Steps = slices.Concat(
+				[]plan.Step{restoreStep(t), exchange},
+				prepare,
+				[]plan.Step{noteLastStep(t, sc)},
+				until(start[0].Name, append(stop, stopControlPlaneStep(t, sc))),
+				up,
+			)
+			return r
 		},
 	}
+}
+
+// together brings the control plane back, from a stop in which nothing runs on any member, by letting kubelet start everything.
+func together(t Target, sc scope, start []plan.Step) []plan.Step {
+	waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
+	return slices.Concat(
+		[]plan.Step{exchangeStep(t)},
+		start,
+		waits[:2],
+		releaseStep(t, sc),
+		[]plan.Step{renewNetworkStep(t)},
+		waits[2:],
+	)
 }
 
 // kubeletSteps keep kubelet from acting while the control plane is down: by stopping it or, where it is to live on, by freezing it.

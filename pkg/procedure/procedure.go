@@ -37,6 +37,8 @@ type Recovery struct {
 	Steps []plan.Step
 	// Rollback puts the old state back; its steps are of phase Rollback.
 	Rollback []plan.Step
+	// TakenAway is, by the name of a member, where its etcd manifest of before is from the moment on at which nothing runs any more. A member that isn't named has it replaced in one rename.
+	TakenAway map[string]string
 	// Variant says in which way the procedure is carried out.
 	Variant plan.Variant
 }

@@ -347,17 +347,21 @@ func startKubeletStep(t Target, sc scope) plan.Step {
 		Name:  "start-kubelet",
 		Phase: plan.Recover,
 		Title: "Start kubelet",
-		Why:   "It reads the manifests folder and starts the static pods that don't run: " + enumerate(started) + ", etcd with the new directory.",
-		Commands: t.on(func(controlplane.Member) plan.Command {
-			return plan.Command{Argv: []string{"systemctl", "start", "kubelet"}}
+		Why:   "It reads the manifests folder and starts the static pods that don't run: " + enumerate(started) + ", etcd with the new directory." + whyInTurn(t.Members),
+		Commands: inTurnCommands(t.Members, func(m controlplane.Member) []plan.Command {
+			return []plan.Command{{On: m.Name, Argv: startKubeletArgv()}}
 		}),
 		Expect: "Within a few seconds `crictl ps` lists " + enumerate(started) + " again, a few seconds old.",
 		Do: func(ctx context.Context) error {
-			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				return controlplane.StartKubelet(ctx, m.Node)
-			})
+			return inTurn(ctx, t.Members, startKubelet)
 		},
 	}
+}
+
+func startKubeletArgv() []string { return []string{"systemctl", "start", "kubelet"} }
+
+func startKubelet(ctx context.Context, m controlplane.Member) error {
+	return controlplane.StartKubelet(ctx, m.Node)
 }
 
 // readyWait bounds the wait for one component. kubelet takes its time where it was not ended, and where an API server lives on that can't answer without etcd.

@@ -78,7 +78,7 @@ func commands(s *Subject) map[string][]plan.Command {
 				"xargs", "-I{}", "curl", "-fsS", "-o", "/dev/null", "-w", `%{http_code}\n`, "http://{}:"+strconv.Itoa(w.Port)+"/"),
 		},
 		"control-plane-renewed": {
-			run("stat", "--format=%z", s.swapped()),
+			run("stat", "--format=%z", s.swapped(s.Members[0])),
 			run("systemctl", "show", "kubelet", "--property=ActiveEnterTimestamp"),
 			run("crictl", "ps", "--name", "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$"),
 			pipe(run("crictl", "ps", "-q", "--name", "^etcd$"),

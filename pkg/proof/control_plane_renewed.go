@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,7 +17,7 @@ import (
 )
 
 // ControlPlaneRenewed makes sure that nothing on a control plane carries a memory from before the swap: its four static pods and
-// kubelet must have started after the etcd manifest was put in place or, where the directory was renamed and not the manifest, after that. Both moments are read on the node, so clocks need
+// kubelet must have started after the etcd manifest was put in place, or the one of before taken away, or, where the directory was renamed and not the manifest, after that. Both moments are read on the node, so clocks need
 // not agree. A directory that has the path of another is known by its inode, as the etcd that runs sees it: an etcd that was not restarted goes on with the one that it was started on.
 func ControlPlaneRenewed(s *Subject) plan.Check {
 	return plan.Check{
@@ -55,7 +56,7 @@ func renewed(ctx context.Context, s *Subject, m controlplane.Member) (wrong []pl
 	var swapped, kubelet time.Time
 	var running []controlplane.Container
 	asking, ctxAsking := errgroup.WithContext(ctx)
-	asking.Go(func() (err error) { swapped, err = swapTime(ctxAsking, m.Node, s.swapped()); return err })
+	asking.Go(func() (err error) { swapped, err = swapTime(ctxAsking, m.Node, s.swapped(m)); return err })
 	asking.Go(func() (err error) { kubelet, err = controlplane.KubeletStartedAt(ctxAsking, m.Node); return err })
 	asking.Go(func() (err error) { running, err = runningOn(ctxAsking, m.Node); return err })
 	if err := asking.Wait(); err != nil {
@@ -120,13 +121,13 @@ func (w *Swap) sees(ctx context.Context, m controlplane.Member, etcd controlplan
 	return nil, nil
 }
 
-// swapped is the path whose status change time is when etcd was given the directory on which it must run: a rename sets it. It is that of etcd's manifest, or of the directory that gave way: the
-// one that took its place has been written to since.
-func (s *Subject) swapped() string {
+// swapped is the path on a member's node whose status change time is when the directory of before was out of reach for whatever starts from then on: a rename sets it. It is that of etcd's manifest, of
+// the manifest of before where that was taken away first, or of the directory that gave way: the one that took its place has been written to since.
+func (s *Subject) swapped(m controlplane.Member) string {
 	if s.Swap != nil {
 		return s.Swap.Aside
 	}
-	return etcdManifest
+	return cmp.Or(s.TakenAway[m.Name], etcdManifest)
 }
 
 const etcdManifest = controlplane.ManifestDir + "/etcd.yaml"

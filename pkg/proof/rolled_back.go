@@ -32,7 +32,7 @@ func RolledBack(s *Subject) []plan.Check {
 					return plan.Failed("it is not known what was put back", "a step of the rollback was not carried out").ForGood(), nil
 				}
 				then := *s
-				then.DataDir, then.Swap, then.Workload.Objects = s.Old.DataDir, s.Old.Swap, nil
+				then.DataDir, then.Swap, then.TakenAway, then.Workload.Objects = s.Old.DataDir, s.Old.Swap, nil, nil
 				return c(&then).Look(ctx)
 			},
 		}

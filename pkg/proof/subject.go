@@ -40,6 +40,9 @@ type Subject struct {
 	DataDir string
 	// Swap is what tells that directory from the one that had its path before; nil where the two have different paths.
 	Swap *Swap
+	// TakenAway is, by the node's name, where the procedure leaves the etcd manifest of before, once it is out of kubelet's sight and nothing runs any more: a rename sets the status change time of
+	// what is renamed. Empty where the new manifest takes the place of the old one by one rename.
+	TakenAway map[string]string
 	// RunDir is the run's own folder on this machine, NodeDir the one on each node.
 	RunDir, NodeDir string
 	// Transcript returns what the run has reported so far, as it will be written.
