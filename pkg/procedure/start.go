@@ -68,23 +68,23 @@ func whyInTurn(members []controlplane.Member) string {
 		"7 seconds for each, while a port that is still closed is an answer. So the next one begins when the one before answers anything at all, ready or not."
 }
 
-// outOfTheWay is how several control planes come back so that the first API server answers as soon as one alone would. On all but the first the manifests are moved away while nothing runs, so that
-// kubelet, which takes a second until it acts, is up there already and starts nothing: etcd where it is needed for a leader, one after the other (see inTurn), and everything else only when the first API
-// server is ready. Where control planes share processors or disks, what starts at the same time is in its way; where they don't, nothing is lost by it.
+// outOfTheWay is how several control planes come back so that the first API server answers almost as soon as one alone would: until it does, what it doesn't need doesn't start. Where control planes
+// share processors or disks, what starts at the same time is in its way; where they don't, little is lost by it.
+//
+// A majority of the members is needed, since without a leader etcd serves nobody. Of the first one everything starts. Of the others of the majority it is etcd alone, in turn (see inTurn): their manifests
+// are held back while nothing runs, so that kubelet, which takes a second until it acts, is up there by the time that it is given something to start. The members that are left are spared altogether.
 type outOfTheWay struct {
 	target Target
 	scope  scope
-	// first starts at once; needed are those with which etcd has a leader, and spare the others.
-	first, needed, spare []controlplane.Member
+	// first, needed and spared are all members, in order.
+	first, needed, spared []controlplane.Member
 }
 
 // outOfTheWay of a target with more than one member.
 func (t Target) outOfTheWay(sc scope) outOfTheWay {
 	majority := len(t.Members)/2 + 1
-	return outOfTheWay{target: t, scope: sc, first: t.Members[:1], needed: t.Members[1:majority], spare: t.Members[majority:]}
+	return outOfTheWay{target: t, scope: sc, first: t.Members[:1], needed: t.Members[1:majority], spared: t.Members[majority:]}
 }
-
-func (o outOfTheWay) others() []controlplane.Member { return o.target.Members[1:] }
 
 // takenAway is where holdStep leaves each etcd manifest; see Recovery. Where the directories are exchanged it comes back as it was.
 func (o outOfTheWay) takenAway() map[string]string {
@@ -92,19 +92,19 @@ func (o outOfTheWay) takenAway() map[string]string {
 		return nil
 	}
 	out := map[string]string{}
-	for _, m := range o.others() {
+	for _, m := range o.needed {
 		out[m.Name] = files(o.target.moved(), []string{controlplane.Etcd})[0]
 	}
 	return out
 }
 
-// holdStep moves the manifests away.
+// holdStep moves the manifests of the needed members away.
 func (o outOfTheWay) holdStep() plan.Step {
-	s := moveSteps(o.target.only(o.others()), append([]string{controlplane.Etcd}, o.scope.pods()...))[0]
-	s.Name = "hold-others-back"
-	s.Title = "Move the manifests away on all control planes but the first"
-	s.Why = "kubelet will be there on every control plane, and start only what is needed next. One API server that answers is what everybody waits for; others that start at the same time would slow it where " +
-		"they share processors or a disk with it. A manifest is moved and not deleted: it is needed again."
+	s := moveSteps(o.target.only(o.needed), append([]string{controlplane.Etcd}, o.scope.pods()...))[0]
+	s.Name = "hold-back"
+	s.Title = "Move the manifests of " + enumerate(names(o.needed)) + " away"
+	s.Why = "One API server that answers is what everybody waits for, and of this control plane it needs nothing but etcd. kubelet, which takes a second until it acts, can be there already, and gets " +
+		"the manifest of etcd when it is its turn, and the others when the first API server answers. A manifest is moved and not deleted: it is needed again."
 	s.Expect = "`ls " + controlplane.ManifestDir + "` lists none of them."
 	return s
 }
@@ -112,63 +112,64 @@ func (o outOfTheWay) holdStep() plan.Step {
 // steps bring the control plane back, from a stop in which nothing runs on any member.
 func (o outOfTheWay) steps() []plan.Step {
 	t, sc := o.target, o.scope
-	waits, exchange := waitSteps(t, sc), exchangeStep(t.only(o.first))
-	if t.swaps() {
-		exchange = exchangeStep(t)
+	first, needed, spared, majority := t.only(o.first), t.only(o.needed), t.only(o.spared), t.only(slices.Concat(o.first, o.needed))
+	exchange := t // renames of directories start nothing
+	if !t.swaps() {
+		exchange = t.only(slices.Concat(o.first, o.spared))
 	}
-	majority := t.only(t.Members[:len(o.first)+len(o.needed)])
+
+	start := startKubeletStep(first, sc)
+	start.Why += " On " + enumerate(names(o.needed)) + " it finds nothing to start yet."
+	start.Commands = majority.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: startKubeletArgv()} })
+	start.Do = func(ctx context.Context) error { return controlplane.Each(ctx, majority.Members, startKubelet) }
+
+	later := startKubeletStep(spared, sc)
+	later.Name += "-elsewhere"
+	later.Title += " on the control planes that are left"
+	later.Why += " The first API server has been served without them; a member more is there for the day on which another fails."
+
+	back := returnSteps(needed, sc.pods())
+	for i := range back {
+		back[i].Why = "They are as they were, and kubelet starts their pods: the first API server answers, so they are in nobody's way any more. mv overwrites nothing, and doesn't say so: each that is no " +
+			"longer where it was moved to is back."
+	}
+	waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler
 	for i := range waits[:2] {
 		waits[i].Name += "-everywhere"
 		waits[i].Title += " on every control plane"
 	}
-	start := startKubeletStep(t.only(o.first), sc)
-	start.Why += " On the other control planes it finds nothing to start yet."
-	start.Commands = t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: startKubeletArgv()} })
-	start.Do = func(ctx context.Context) error { return controlplane.Each(ctx, t.Members, startKubelet) }
-	join := o.joinStep("join-second", o.first[0], o.needed)
-	join.Why = "Two of three members, or three of five, are enough for etcd to have a leader, and without one it serves nobody." + join.Why
-	joinSpare := o.joinStep("join-others", o.needed[len(o.needed)-1], o.spare)
-	joinSpare.Why = "The API server has been served without them, and a member more that may fail is what they are for." + joinSpare.Why
-	back := returnSteps(t.only(o.others()), sc.pods())
-	for i := range back {
-		back[i].Why = "They are as they were, and kubelet starts their pods. The first API server answers, so they are in nobody's way any more. mv overwrites nothing, and doesn't say so: each that is no " +
-			"longer where it was moved to is back."
-	}
 	return slices.Concat(
-		[]plan.Step{o.holdStep(), exchange, start, join},
+		[]plan.Step{o.holdStep(), exchangeStep(exchange), start, o.joinStep()},
 		waitSteps(majority, sc)[:1],
-		waitSteps(t.only(o.first), sc)[1:2],
+		waitSteps(first, sc)[1:2],
 		releaseStep(t, sc),
-		[]plan.Step{renewNetworkStep(t), joinSpare},
+		[]plan.Step{renewNetworkStep(t), later},
 		back,
 		waits,
 	)
 }
 
-// joinStep lets kubelet start the etcd of these members in turn, the first of them after the one given: by the new manifest, or by the old one where the directory has been exchanged.
-func (o outOfTheWay) joinStep(name string, after controlplane.Member, members []controlplane.Member) plan.Step {
-	t := o.target
-	start := func(ctx context.Context, m controlplane.Member) error {
-		return t.only([]controlplane.Member{m}).swap(ctx)
-	}
-	commands := func(m controlplane.Member) []plan.Command { return t.only([]controlplane.Member{m}).swapCommands() }
+// joinStep lets kubelet start the etcd of the needed members: by the new manifest, or by the old one where the directory has been exchanged.
+func (o outOfTheWay) joinStep() plan.Step {
+	t, after := o.target, o.first[0]
+	one := func(m controlplane.Member) Target { return t.only([]controlplane.Member{m}) }
+	start := func(ctx context.Context, m controlplane.Member) error { return one(m).swap(ctx) }
+	commands := func(m controlplane.Member) []plan.Command { return one(m).swapCommands() }
 	if t.swaps() {
-		back := func(m controlplane.Member) plan.Step {
-			return returnSteps(t.only([]controlplane.Member{m}), []string{controlplane.Etcd})[0]
-		}
+		back := func(m controlplane.Member) plan.Step { return returnSteps(one(m), []string{controlplane.Etcd})[0] }
 		start = func(ctx context.Context, m controlplane.Member) error { return back(m).Do(ctx) }
 		commands = func(m controlplane.Member) []plan.Command { return back(m).Commands }
 	}
 	return plan.Step{
-		Name:     name,
+		Name:     "join-etcd",
 		Phase:    plan.Recover,
-		Title:    "Let etcd start on " + enumerate(names(members)),
-		Why:      whyInTurn(t.Members),
-		Commands: append([]plan.Command{aliveCommand(after)}, inTurnCommands(members, commands)...),
+		Title:    "Let etcd start on " + enumerate(names(o.needed)),
+		Why:      "A majority of the members, two of three, elects a leader, and without one etcd serves nobody." + whyInTurn(t.Members),
+		Commands: append([]plan.Command{aliveCommand(after)}, inTurnCommands(o.needed, commands)...),
 		Expect:   "`ls " + controlplane.ManifestDir + "` lists `" + etcdManifest + "` there, and within a few seconds `crictl ps` lists etcd.",
 		Do: func(ctx context.Context) error {
 			awaitAlive(ctx, after)
-			return inTurn(ctx, members, start)
+			return inTurn(ctx, o.needed, start)
 		},
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
@@ -238,7 +240,7 @@ func stopControlPlaneStep(t Target, sc scope) plan.Step {
 		patience = graceBusy
 	}
 	clients := sc.pods()
-	stopped := append(clients, controlplane.Etcd)
+	stopped := append(slices.Clone(clients), controlplane.Etcd)
 	var commands []plan.Command
 	for _, m := range t.Members {
 		if len(clients) > 0 {
@@ -276,10 +278,65 @@ func stopControlPlaneStep(t Target, sc scope) plan.Step {
 		Commands: commands,
 		Expect:   expect,
 		Do: func(ctx context.Context) error {
+			stop := func(ctx context.Context, m controlplane.Member, components []string) error {
+				return insist(ctx, func(ctx context.Context) error { return controlplane.StopPods(ctx, m.Node, components, patience) })
+			}
+			leader := t.leader(ctx)
 			return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
-				return insist(ctx, func(ctx context.Context) error { return controlplane.StopPods(ctx, m.Node, stopped, patience) })
+				if m.Name == leader {
+					if err := stop(ctx, m, clients); err != nil {
+						return err
+					}
+					awaitAlone(ctx, m)
+				}
+				return stop(ctx, m, stopped)
 			})
 		},
+	}
+}
+
+// leader is the name of the member whose etcd says that it leads; "" where none does, or there is but one.
+func (t Target) leader(ctx context.Context) string {
+	if len(t.Members) == 1 {
+		return ""
+	}
+	leads := make([]bool, len(t.Members))
+	var asking sync.WaitGroup
+	for i, m := range t.Members {
+		asking.Go(func() {
+			role, err := controlplane.EtcdRoleOf(ctx, m.Node, m.Etcd.MetricsURL)
+			leads[i] = err == nil && role.Leads // one that doesn't answer doesn't lead
+		})
+	}
+	asking.Wait()
+	if i := slices.Index(leads, true); i >= 0 {
+		return t.Members[i].Name
+	}
+	return ""
+}
+
+// aloneLimit bounds awaitAlone: a member that doesn't see the others go is stopped all the same.
+const aloneLimit = 3 * time.Second
+
+// awaitAlone returns when the leader has nobody left whom it could hand over to, or the time is over.
+//
+// An etcd that leads and is asked to end hands over to another member first. One that is just ending too doesn't take over, and the leader waits for its request timeout: 7 s with kubeadm's settings,
+// longer than it is given, so that it would be killed with its database as it is (TryTransferLeadershipOnShutdown in etcd's server/etcdserver/server.go). One that is alone just ends.
+func awaitAlone(ctx context.Context, m controlplane.Member) {
+	ctx, cancel := context.WithTimeout(ctx, aloneLimit)
+	defer cancel()
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for {
+		role, err := controlplane.EtcdRoleOf(ctx, m.Node, m.Etcd.MetricsURL)
+		if err != nil || role.Peers == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
