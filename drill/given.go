@@ -79,11 +79,11 @@ func (o runOptions) refuseSnapshot(ctx context.Context, view *term.View, scs ...
 	if o.snapshot == nil || o.cluster != "" { // with a cluster that is there, the run itself looks first of all
 		return nil, nil
 	}
-	began := time.Now()
-	_, err := o.snapshot.Check(ctx, o.app.Worker)
-	if err == nil && !o.snapshot.OtherCluster {
+	if !o.snapshot.OtherCluster {
 		return nil, usagef("--snapshot needs --cluster, and the name of the cluster that it was taken from: one that is made for the run is always another one; --other-cluster tries it all the same")
 	}
+	began := time.Now()
+	_, err := o.snapshot.Check(ctx, o.app.Worker)
 	if err == nil {
 		return nil, nil
 	}

@@ -9,10 +9,10 @@ import (
 )
 
 func main() {
-	ctx, end := context.WithCancel(context.Background())
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly end; from then on another one ends drill at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first of these asks for an orderly end; from then on another one ends drill at once. A hangup before it, which comes of a terminal and not of somebody who is impatient, doesn't count.
 	context.AfterFunc(ctx, stop)
+	ctx, end := context.WithCancel(ctx)
 	endOnHangup(end)
 	// What drill tells may go to a reader that has ended with the terminal, or before it. That is an error of a write, and not the end of drill: a control plane that was taken down is to come
 	// back. Ignored, the signal would be for what drill starts, too.

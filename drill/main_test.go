@@ -42,6 +42,7 @@ func TestSignals(t *testing.T) {
 		"terminate":             {"", []syscall.Signal{syscall.SIGTERM}, false},
 		"hang up":               {"", []syscall.Signal{syscall.SIGHUP}, false},
 		"hang up twice":         {"", []syscall.Signal{syscall.SIGHUP, syscall.SIGHUP}, false},
+		"hang up, then another": {"", []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM}, false},
 		"ignored, then another": {"trap '' HUP; ", []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM}, false},
 		"with its reader":       {"", []syscall.Signal{syscall.SIGHUP}, true},
 	} {

@@ -134,8 +134,14 @@ func playDoomed(ctx context.Context, text string) error {
 // dieOnceJudged ends this process as soon as the journal holds a verdict.
 func dieOnceJudged(path string) {
 	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
-		if content, err := os.ReadFile(path); err == nil && strings.Contains(string(content), fmt.Sprintf(`"kind":%q`, journal.Judged)) {
-			die()
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(content)) {
+			if strings.HasSuffix(line, "\n") && strings.Contains(line, fmt.Sprintf(`"kind":%q`, journal.Judged)) { // one that is half written is none
+				die()
+			}
 		}
 	}
 }

@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -369,5 +374,95 @@ func TestWaitReady(t *testing.T) {
 	n.answer = func(string) (string, int) { return "", 0 }
 	if _, err := controlplane.Log(t.Context(), n, controlplane.Etcd, 1); err == nil || !strings.Contains(err.Error(), "no container") {
 		t.Errorf("log of what doesn't run: %v", err)
+	}
+}
+
+// TestWaitAlive: the liveness probe's address is asked, and any answer will do.
+func TestWaitAlive(t *testing.T) {
+	answers := []string{"", "no leader\n503"}
+	looks := 0
+	n := newScripted(t, func(argv string) (string, int) {
+		if !strings.HasPrefix(argv, "curl ") || !strings.HasSuffix(argv, " http://127.0.0.1:2381/livez") {
+			t.Errorf("unexpected: %s", argv)
+		}
+		looks++
+		if a := answers[looks-1]; a != "" {
+			return a, 0
+		}
+		return "000\ncurl: (7) Failed to connect", 7
+	})
+	n.files[path.Join(controlplane.ManifestDir, "etcd.yaml")] = golden(t, "etcd-v1.37.yaml")
+	if err := controlplane.WaitAlive(t.Context(), n, controlplane.Etcd, time.Millisecond); err != nil || looks != 2 {
+		t.Errorf("%v after %d looks", err, looks)
+	}
+}
+
+// near is a node whose address leads to this machine.
+type near struct{ *scripted }
+
+func (near) Address() string { return "127.0.0.1" }
+
+// TestLookFromHere: a component that listens on the node's own address is asked without a command there, and what it says counts as much.
+func TestLookFromHere(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		if asked.Add(1) == 1 {
+			http.Error(w, "etcd not ready", http.StatusInternalServerError)
+		}
+	}))
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := near{newScripted(t, func(argv string) (string, int) {
+		if !strings.HasPrefix(argv, "crictl ") { // of the log, once it is given up
+			t.Errorf("unexpected: %s", argv)
+		}
+		return "", 0
+	})}
+	n.files[path.Join(controlplane.ManifestDir, "kube-apiserver.yaml")] = []byte(`{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"kube-apiserver",
+		"readinessProbe":{"httpGet":{"host":"127.0.0.1","port":` + port + `,"path":"/readyz","scheme":"HTTPS"}}}]}}`)
+	if err := controlplane.WaitReady(t.Context(), n, controlplane.APIServer, time.Millisecond); err != nil || asked.Load() != 2 {
+		t.Errorf("%v after %d questions", err, asked.Load())
+	}
+	server.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := controlplane.WaitReady(ctx, n, controlplane.APIServer, 5*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "refused") {
+		t.Error(err)
+	}
+}
+
+func TestEtcdRoleOf(t *testing.T) {
+	const peers = "etcd_network_active_peers{Local=\"a\",Remote=\"b\"} 1\netcd_network_active_peers{Local=\"a\",Remote=\"c\"} 0\n"
+	for said, want := range map[string]controlplane.EtcdRole{
+		"# TYPE etcd_server_is_leader gauge\netcd_server_is_leader 1\n" + peers + "\n200": {Leads: true, Peers: 1},
+		"etcd_server_is_leader 0\n" + peers + "\n200":                                     {Peers: 1},
+		"etcd_server_is_leader_of_something 1\n\n200":                                     {},
+	} {
+		n := newScripted(t, func(argv string) (string, int) {
+			if !strings.HasSuffix(argv, " http://127.0.0.1:2381/metrics") {
+				t.Errorf("unexpected: %s", argv)
+			}
+			return said, 0
+		})
+		if got, err := controlplane.EtcdRoleOf(t.Context(), n, "http://127.0.0.1:2381"); err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", said, got, err, want)
+		}
+	}
+	for _, c := range []struct {
+		said string
+		code int
+		want string
+	}{{"sorry\n503", 0, "status 503: sorry"}, {"000\ncurl: (7) refused", 7, "curl: (7) refused"}, {"nonsense", 0, "no status"}} {
+		n := newScripted(t, func(string) (string, int) { return c.said, c.code })
+		if got, err := controlplane.EtcdRoleOf(t.Context(), n, "http://127.0.0.1:2381"); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %+v, %v", c.said, got, err)
+		}
 	}
 }

@@ -233,7 +233,7 @@ func ask(ctx context.Context, address string) (answer, error) {
 	if err != nil {
 		return answer{text: err.Error()}, nil
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if err != nil {
 		return answer{text: err.Error()}, nil

@@ -120,7 +120,7 @@ func isThere(ctx context.Context, m controlplane.Member, dir string) bool {
 	return err == nil
 }
 
-// exchangeSteps put the restored directories in place while nothing runs on the old ones: by a manifest that names them, or by their getting the path that the manifest names.
+// exchangeStep puts the restored directories in place while nothing runs on the old ones: by a manifest that names them, or by their getting the path that the manifest names.
 func exchangeStep(t Target) plan.Step {
 	if t.swaps() {
 		return swapDataDirStep(t)

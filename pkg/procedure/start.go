@@ -123,10 +123,13 @@ func (o outOfTheWay) steps() []plan.Step {
 	start.Commands = majority.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: startKubeletArgv()} })
 	start.Do = func(ctx context.Context) error { return controlplane.Each(ctx, majority.Members, startKubelet) }
 
-	later := startKubeletStep(spared, sc)
-	later.Name += "-elsewhere"
-	later.Title += " on the control planes that are left"
-	later.Why += " The first API server has been served without them; a member more is there for the day on which another fails."
+	var later []plan.Step
+	if len(o.spared) > 0 { // as there are none of two
+		later = []plan.Step{startKubeletStep(spared, sc)}
+		later[0].Name += "-elsewhere"
+		later[0].Title += " on the control planes that are left"
+		later[0].Why += " The first API server has been served without them; a member more is there for the day on which another fails."
+	}
 
 	back := returnSteps(needed, sc.pods())
 	for i := range back {
@@ -143,7 +146,8 @@ func (o outOfTheWay) steps() []plan.Step {
 		waitSteps(majority, sc)[:1],
 		waitSteps(first, sc)[1:2],
 		releaseStep(t, sc),
-		[]plan.Step{renewNetworkStep(t), later},
+		[]plan.Step{renewNetworkStep(t)},
+		later,
 		back,
 		waits,
 	)

@@ -317,6 +317,29 @@ func TestControlPlaneRenewed(t *testing.T) {
 		f, err := controlPlaneRenewed(t.Context(), s)
 		differs(t, f, err, "kubelet on cp-b", start, early)
 	})
+	t.Run("since the manifest of before was taken away", func(t *testing.T) {
+		away := "/etc/kubernetes/moved/etcd.yaml"
+		cfg := controlplane.EtcdConfig{DataDir: oldDir}
+		second := renewedMachine()
+		second.moved = away
+		s := &Subject{DataDir: newDir, TakenAway: map[string]string{"cp-b": away}, Members: []controlplane.Member{{Name: "cp-a", Node: renewedMachine(), Etcd: cfg}, {Name: "cp-b", Node: second, Etcd: cfg}}}
+		if f, err := controlPlaneRenewed(t.Context(), s); err != nil || f.Status != plan.StatusPassed {
+			t.Errorf("%+v, %v", f, err)
+		}
+		second.kubelet = before
+		f, err := controlPlaneRenewed(t.Context(), s)
+		differs(t, f, err, "kubelet on cp-b", start, early)
+		// After a rollback it is the manifest in place that counts: it was put there before kubelet started.
+		s.Old = &Old{DataDir: newDir}
+		second.moved, second.kubelet = "", time.Unix(1795409199, 500000000)
+		if f, err := rolledBack(t, s, "control-plane-renewed")(t.Context()); err != nil || f.Status != plan.StatusPassed {
+			t.Errorf("%+v, %v", f, err)
+		}
+		second.moved = away
+		if f, err := rolledBack(t, s, "control-plane-renewed")(t.Context()); err == nil {
+			t.Errorf("%+v: the file that was moved away was asked for", f)
+		}
+	})
 	if f, err := controlPlaneRenewed(t.Context(), &Subject{}); err != nil || f.Status != plan.StatusFailed {
 		t.Errorf("no control plane: %+v, %v", f, err)
 	}

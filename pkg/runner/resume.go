@@ -177,6 +177,8 @@ func (j Job) Resume(ctx context.Context) (report.Run, error) {
 			return false, err
 		}
 		switch {
+		case !s.Cleaned.IsZero():
+			return false, cleanedUp(s)
 		case s.Settled():
 			return false, fmt.Errorf("%w: run %s has come to its end: %s", ErrNothingToDo, s.Run.ID, s.End.Verdict)
 		case s.End != nil && s.End.Rollback == "":
@@ -202,6 +204,8 @@ func (j Job) Resume(ctx context.Context) (report.Run, error) {
 func (j Job) Rollback(ctx context.Context) (report.Run, error) {
 	return j.takeUp(ctx, func(s journal.State) (undo bool, err error) {
 		switch {
+		case !s.Cleaned.IsZero():
+			return false, cleanedUp(s)
 		case s.End == nil || s.End.Rollback == plan.StatusFailed:
 			return true, nil
 		case s.End.Rollback == plan.StatusPassed:
@@ -213,6 +217,11 @@ func (j Job) Rollback(ctx context.Context) (report.Run, error) {
 		}
 		return true, nil
 	})
+}
+
+// cleanedUp says that what could be put back is no more.
+func cleanedUp(s journal.State) error {
+	return fmt.Errorf("%w: what run %s had left was removed at %s", ErrNothingToDo, s.Run.ID, s.Cleaned.Format(time.RFC3339))
 }
 
 // takeUp takes the run up as its journal says it was left.

@@ -298,7 +298,8 @@ func (s *Stage) sameCluster(ctx context.Context) (*Refusal, error) {
 	case err != nil:
 		return nil, err
 	case other == nil:
-		if g.Contents.Encrypted {
+		if g.Contents.Encrypted { // whose it is can't be read
+			g.OtherCluster = s.opt.Snapshot.OtherCluster
 			g.warn("%s", whose)
 		}
 		return nil, nil
@@ -326,7 +327,7 @@ func (s *Stage) decideBump(ctx context.Context, p procedure.Procedure) error {
 		}
 		live = max(live, status.Revision)
 	}
-	wanted, chosen := s.opt.bump(p), s.opt.BumpRevision != nil && *s.opt.BumpRevision != DefaultBump
+	wanted, chosen := s.opt.bump(p), s.opt.BumpRevision != nil
 	g := s.given
 	g.Bump = raised(wanted, g.Info.Revision, live)
 	behind := live - g.Info.Revision

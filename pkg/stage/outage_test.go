@@ -56,7 +56,6 @@ func TestReadingNeedsBoth(t *testing.T) {
 	}
 }
 
-// TestBump: by how much the revision is raised is the procedure's choice, unless somebody says otherwise, 0 included; a rollback always goes above.
 // TestFloor: the longer of two starts, each from its own container's start to its first answer.
 func TestFloor(t *testing.T) {
 	zero := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
@@ -87,6 +86,7 @@ func TestFloor(t *testing.T) {
 	}
 }
 
+// TestBump: by how much the revision is raised is the procedure's choice, unless somebody says otherwise, 0 included; a rollback always goes above.
 func TestBump(t *testing.T) {
 	zero, five, usual := uint64(0), uint64(5_000_000_000), DefaultBump
 	for _, c := range []struct {
