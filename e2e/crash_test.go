@@ -18,7 +18,6 @@ import (
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
 	"github.com/etcd-drill/drill/pkg/runner"
-	"github.com/etcd-drill/drill/pkg/stage"
 	"github.com/etcd-drill/drill/scenarios"
 )
 
@@ -54,10 +53,10 @@ type takeUp struct {
 }
 
 // deaths are both moments of every step of the procedure's plan, and the midst of those that send what may arrive in part.
-func deaths(p procedure.Procedure, sample ...died) []died {
+func deaths(p procedure.Procedure, controlPlanes int, sample ...died) []died {
 	var out []died
 	down := false
-	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, stage.Textbook("any", p, "")).Steps {
+	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, textbook(p, controlPlanes)).Steps {
 		down = down || s.Outage
 		for _, m := range momentsOf(s) {
 			d := died{step: s.Name, moment: m}
@@ -79,10 +78,10 @@ func deathsAtTheEnd() []died {
 }
 
 // deathsUndoing are those of its rollback.
-func deathsUndoing(p procedure.Procedure) []died {
+func deathsUndoing(p procedure.Procedure, controlPlanes int) []died {
 	var out []died
 	inPlace := false
-	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, stage.Textbook("any", p, "")).Rollback {
+	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, textbook(p, controlPlanes)).Rollback {
 		for _, m := range momentsOf(s) {
 			inPlace = inPlace || s.Name == "rollback-swap-manifest" && m == after
 			out = append(out, died{step: s.Name, moment: m, down: true, takenUp: "rollback", inPlace: inPlace})
@@ -259,10 +258,10 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 					c = shared.newCluster(ctx, where.controlPlanes)
 				}
 			}, NodeTimeout(15*time.Minute))
-			killed(p, on, deaths(p, where.resumed...), where.resume)
-			killed(p, on, deaths(p, where.back...), rollback())
-			killed(p, on, deathsUndoing(p), resumeRollback())
-			killed(p, on, deathsUndoing(p), rollback())
+			killed(p, on, deaths(p, where.controlPlanes, where.resumed...), where.resume)
+			killed(p, on, deaths(p, where.controlPlanes, where.back...), rollback())
+			killed(p, on, deathsUndoing(p, where.controlPlanes), resumeRollback())
+			killed(p, on, deathsUndoing(p, where.controlPlanes), rollback())
 			if p.Name == "kubelet-stop" {
 				killed(p, on, deathsAtTheEnd(), resume())
 				killed(p, on, deathsAtTheEnd(), rollback())

@@ -24,6 +24,8 @@ type play struct {
 	scenario  scenarios.Scenario
 	procedure procedure.Procedure
 	literal   bool
+	// controlPlanes is how many the cluster has; 0 is one.
+	controlPlanes int
 	// open are checks that may pass or not within their time: the procedure leaves clients as they are, and those take as long as they take to come back.
 	open []string
 }
@@ -34,7 +36,7 @@ func follow(p play, on func() cluster.Cluster) {
 	BeforeAll(func() {
 		l = start(runner.Job{Scenario: p.scenario, Procedure: p.procedure, Literal: p.literal, Cluster: on()})
 	})
-	outline := scenarios.Plan(p.scenario, p.procedure, stage.Textbook("any", p.procedure, ""))
+	outline := scenarios.Plan(p.scenario, p.procedure, textbook(p.procedure, max(1, p.controlPlanes)))
 	for _, s := range outline.Steps {
 		It(string(s.Phase)+": "+s.Title, func(ctx SpecContext) {
 			e := l.step(ctx, s.Name)
@@ -59,6 +61,11 @@ func follow(p play, on func() cluster.Cluster) {
 		Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
 		measured(r)
 	}, SpecTimeout(5*time.Minute))
+}
+
+// textbook is a stage of so many control planes that is never played.
+func textbook(p procedure.Procedure, controlPlanes int) *stage.Stage {
+	return stage.TextbookOf([]string{"first", "second", "third"}[:controlPlanes], p, "")
 }
 
 // measured makes sure that the numbers of a run fit together.
@@ -116,7 +123,7 @@ var _ = Describe("deployment-loss", func() {
 	Context("on three control planes", Ordered, Label("ha"), func() {
 		var c cluster.Cluster
 		BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 3) }, NodeTimeout(15*time.Minute))
-		follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop()},
+		follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), controlPlanes: 3},
 			func() cluster.Cluster { return c })
 	})
 })

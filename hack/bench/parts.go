@@ -86,12 +86,13 @@ func partsNamed(only string) ([]part, error) {
 // turn is a run that takes turns with others.
 type turn struct{ cluster, procedure string }
 
-// take lets turns be taken, and returns the runs of each.
+// take lets turns be taken, and returns the runs of each. Every round begins with another one, so that none always follows the same: a drill leaves a cluster busy for a while.
 func take(ctx context.Context, l *lab, rounds int, turns ...turn) ([][]report.Run, error) {
 	runs := make([][]report.Run, len(turns))
-	for range rounds {
-		for i, t := range turns {
-			r, err := l.play(ctx, t.cluster, t.procedure)
+	for round := range rounds {
+		for k := range turns {
+			i := (round + k) % len(turns)
+			r, err := l.play(ctx, turns[i].cluster, turns[i].procedure)
 			if err != nil {
 				return runs, err
 			}

@@ -103,7 +103,7 @@ func TestBump(t *testing.T) {
 		{procedure.KubeletStop(), &usual, DefaultBump, true},
 	} {
 		s := &Stage{opt: Options{RunID: "r", BumpRevision: c.option}}
-		s.cast([]controlplane.Member{{Name: "n", Etcd: textbookEtcd("n")}}, c.procedure, "nginx:1", "/var/lib/drill/r")
+		s.cast([]controlplane.Member{{Name: "n", Etcd: textbookEtcd("n", 0)}}, c.procedure, "nginx:1", "/var/lib/drill/r")
 		if s.Target.BumpRevision != c.want || s.Target.RollbackBump <= c.want {
 			t.Errorf("%s with %v: bump %d, rollback %d; want %d and more", c.procedure.Name, c.option, s.Target.BumpRevision, s.Target.RollbackBump, c.want)
 		}
@@ -116,7 +116,7 @@ func TestBump(t *testing.T) {
 // TestMeasureAsksWhatLivedOn: once there was an outage, and only where something was to live on.
 func TestMeasureAsksWhatLivedOn(t *testing.T) {
 	var s Stage
-	s.cast([]controlplane.Member{{Name: "n", Etcd: textbookEtcd("n")}}, procedure.ManifestEdit(), "nginx:1", "/var/lib/drill/r")
+	s.cast([]controlplane.Member{{Name: "n", Etcd: textbookEtcd("n", 0)}}, procedure.ManifestEdit(), "nginx:1", "/var/lib/drill/r")
 	outage := plan.Marks{OutageBegan: time.Unix(1, 0)}
 	if m, err := s.Measure(t.Context(), outage); err != nil || m.EndedByThemselves != nil {
 		t.Errorf("nothing to look at: %q, %v", m.EndedByThemselves, err)

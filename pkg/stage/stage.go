@@ -151,10 +151,19 @@ func dirOnNodes(id string) string { return NodeDirs + "/" + id }
 // Textbook is a stage for a lesson: it is never played, and has the file names that tutorials use. Its control plane is one as kubeadm sets
 // it up on a node of that name. An empty image means one from the usual registry.
 func Textbook(node string, p procedure.Procedure, image string) *Stage {
+	return TextbookOf([]string{node}, p, image)
+}
+
+// TextbookOf is Textbook for as many control planes as there are names.
+func TextbookOf(nodes []string, p procedure.Procedure, image string) *Stage {
 	if image == "" {
 		image = fallbackImage
 	}
-	return lesson([]controlplane.Member{{Name: node, Etcd: textbookEtcd(node)}}, p, image, "")
+	var members []controlplane.Member
+	for i, node := range nodes {
+		members = append(members, controlplane.Member{Name: node, Etcd: textbookEtcd(node, i)})
+	}
+	return lesson(members, p, image, "")
 }
 
 // maxLessons is how often a lesson can be followed on one cluster, each time into directories of its own.

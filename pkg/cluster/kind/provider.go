@@ -256,27 +256,37 @@ const (
 )
 
 func checkKubeadm(ctx context.Context, c cluster.Cluster) error {
+	nodes := cluster.ControlPlanes(c)
+	found := make([][]string, len(nodes))
 	group, ctx := errgroup.WithContext(ctx)
-	for _, n := range cluster.ControlPlanes(c) {
+	for i, n := range nodes {
 		group.Go(func() error {
 			res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"find", adminConf, etcdManifest, cluster.LockFile, "-maxdepth", "0"}})
 			var exit *cluster.ExitError
 			if err != nil && !errors.As(err, &exit) {
 				return err
 			}
-			found := lines(res.Stdout)
-			if !slices.Contains(found, adminConf) {
+			found[i] = lines(res.Stdout)
+			if !slices.Contains(found[i], adminConf) {
 				return fmt.Errorf("%w: node %s has no %s", cluster.ErrNotKubeadm, n.Name(), adminConf)
-			}
-			// Where a run was broken off, the manifest may have been moved away; what it has left has to be got at.
-			if !slices.Contains(found, etcdManifest) && !slices.Contains(found, cluster.LockFile) {
-				return fmt.Errorf("%w: node %s has no %s, so etcd is not one of its static pods; hint: put it back, if a recovery "+
-					"that was broken off has moved it away", cluster.ErrNotKubeadm, n.Name(), etcdManifest)
 			}
 			return nil
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	// Where a run was broken off, manifests may have been moved away, also on control planes that don't have the lock; what it has left has to be got at.
+	if slices.ContainsFunc(found, func(files []string) bool { return slices.Contains(files, cluster.LockFile) }) {
+		return nil
+	}
+	for i, n := range nodes {
+		if !slices.Contains(found[i], etcdManifest) {
+			return fmt.Errorf("%w: node %s has no %s, so etcd is not one of its static pods; hint: put it back, if a recovery "+
+				"that was broken off has moved it away", cluster.ErrNotKubeadm, n.Name(), etcdManifest)
+		}
+	}
+	return nil
 }
 
 // kubeconfig asks kind for the administrator's kubeconfig with the address that works from here. kind's function takes no
