@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -97,17 +98,29 @@ func reference() []byte {
 	for _, sc := range scenarios.All() {
 		fmt.Fprintf(&b, "\n### %s\n\n%s. Control planes by default: %d.\n", sc.Name, capital(sc.Summary), sc.Nodes)
 		for _, p := range procedure.All() {
-			fmt.Fprintf(&b, "\nWith `%s` ([lesson](lessons/%s-%s.en.md)):\n\n| phase | step | what it does |\n|---|---|---|\n", p.Name, sc.Name, p.Name)
-			for _, s := range scenarios.Plan(sc, p, stage.Textbook(node, p, "")).Steps {
-				mark := ""
-				if s.Outage {
-					mark = " **The outage begins.**"
-				}
-				fmt.Fprintf(&b, "| %s | `%s` | %s.%s |\n", s.Phase, s.Name, s.Title, mark)
+			fmt.Fprintf(&b, "\nWith `%s` ([lesson](lessons/%s-%s.en.md)):\n\n", p.Name, sc.Name, p.Name)
+			one := scenarios.Plan(sc, p, stage.Textbook(node, p, "")).Steps
+			writeSteps(&b, one)
+			three := scenarios.Plan(sc, p, stage.TextbookOf([]string{node, node + "2", node + "3"}, p, "")).Steps
+			if slices.EqualFunc(one, three, func(a, b plan.Step) bool { return a.Name == b.Name }) {
+				continue
 			}
+			fmt.Fprintf(&b, "\nWith `%s` on three control planes it recovers by these ([why](decisions/0018-one-after-the-other.md)):\n\n", p.Name)
+			writeSteps(&b, slices.DeleteFunc(three, func(s plan.Step) bool { return s.Phase != plan.Recover }))
 		}
 	}
 	return b.Bytes()
+}
+
+func writeSteps(b *bytes.Buffer, steps []plan.Step) {
+	b.WriteString("| phase | step | what it does |\n|---|---|---|\n")
+	for _, s := range steps {
+		mark := ""
+		if s.Outage {
+			mark = " **The outage begins.**"
+		}
+		fmt.Fprintf(b, "| %s | `%s` | %s.%s |\n", s.Phase, s.Name, s.Title, mark)
+	}
 }
 
 // capital begins s with a capital letter.

@@ -11,6 +11,8 @@ import (
 //
 // A static pod that is to live on is left out of the stop; a kubelet that is to live on is frozen instead. Swapped is the manifest, which names the restored directory, or the directory
 // itself; see DataDirMode.
+//
+// Several control planes are stopped together, and come back one after the other; see outOfTheWay.
 func KubeletStop() Procedure {
 	const bumps = true
 	byItself := Components()
