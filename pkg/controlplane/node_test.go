@@ -379,21 +379,28 @@ func TestWaitReady(t *testing.T) {
 
 // TestWaitAlive: the liveness probe's address is asked, and any answer will do.
 func TestWaitAlive(t *testing.T) {
-	answers := []string{"", "no leader\n503"}
-	looks := 0
+	looks, answers := 0, 3
 	n := newScripted(t, func(argv string) (string, int) {
 		if !strings.HasPrefix(argv, "curl ") || !strings.HasSuffix(argv, " http://127.0.0.1:2381/livez") {
 			t.Errorf("unexpected: %s", argv)
 		}
-		looks++
-		if a := answers[looks-1]; a != "" {
-			return a, 0
+		if looks++; looks == answers {
+			return "no leader\n503", 0
 		}
 		return "000\ncurl: (7) Failed to connect", 7
 	})
+	if controlplane.WaitAlive(t.Context(), n, controlplane.Etcd, time.Millisecond) {
+		t.Error("there is no manifest")
+	}
 	n.files[path.Join(controlplane.ManifestDir, "etcd.yaml")] = golden(t, "etcd-v1.37.yaml")
-	if err := controlplane.WaitAlive(t.Context(), n, controlplane.Etcd, time.Millisecond); err != nil || looks != 2 {
-		t.Errorf("%v after %d looks", err, looks)
+	if !controlplane.WaitAlive(t.Context(), n, controlplane.Etcd, time.Millisecond) || looks != answers {
+		t.Errorf("it did not answer at look %d", looks)
+	}
+	looks, answers = 0, 0
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if controlplane.WaitAlive(ctx, n, controlplane.Etcd, time.Millisecond) || looks < 2 {
+		t.Errorf("nobody answers, after %d looks", looks)
 	}
 }
 
@@ -443,7 +450,6 @@ func TestEtcdRoleOf(t *testing.T) {
 	for said, want := range map[string]controlplane.EtcdRole{
 		"# TYPE etcd_server_is_leader gauge\netcd_server_is_leader 1\n" + peers + "\n200": {Leads: true, Peers: 1},
 		"etcd_server_is_leader 0\n" + peers + "\n200":                                     {Peers: 1},
-		"etcd_server_is_leader_of_something 1\n\n200":                                     {},
 	} {
 		n := newScripted(t, func(argv string) (string, int) {
 			if !strings.HasSuffix(argv, " http://127.0.0.1:2381/metrics") {
@@ -459,10 +465,25 @@ func TestEtcdRoleOf(t *testing.T) {
 		said string
 		code int
 		want string
-	}{{"sorry\n503", 0, "status 503: sorry"}, {"000\ncurl: (7) refused", 7, "curl: (7) refused"}, {"nonsense", 0, "no status"}} {
+	}{{"sorry\n503", 0, "status 503: sorry"}, {"000\ncurl: (7) refused", 7, "curl: (7) refused"}, {"nonsense", 0, "no status"}, {"etcd_server_is_leader_of_something 1\n\n200", 0, "whether it leads"}} {
 		n := newScripted(t, func(string) (string, int) { return c.said, c.code })
 		if got, err := controlplane.EtcdRoleOf(t.Context(), n, "http://127.0.0.1:2381"); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %+v, %v", c.said, got, err)
 		}
+	}
+}
+
+// TestEtcdRoleFromHere: metrics are long.
+func TestEtcdRoleFromHere(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "%setcd_server_is_leader 1\n", strings.Repeat("etcd_debugging_something 1\n", 10_000))
+	}))
+	defer server.Close()
+	n := near{newScripted(t, func(argv string) (string, int) {
+		t.Errorf("unexpected: %s", argv)
+		return "", 0
+	})}
+	if got, err := controlplane.EtcdRoleOf(t.Context(), n, server.URL); err != nil || !got.Leads {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

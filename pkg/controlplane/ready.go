@@ -28,6 +28,8 @@ const (
 	waitLimit = 5 * time.Minute
 	// askLimit bounds one look.
 	askLimit = 2 * time.Second
+	// bodyLimit bounds what is read of an answer, in bytes; the metrics of an etcd are some hundred thousand.
+	bodyLimit = 8 << 20
 	// logLimit bounds fetching the log lines for the error of a wait that failed.
 	logLimit = 10 * time.Second
 	// logLines are told of the log's end, and logComplaints before it, out of the last logWhole.
@@ -82,6 +84,31 @@ func probeURL(manifest []byte, component string, probes func(*corev1.Container) 
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/" + strings.TrimPrefix(get.Path, "/"), nil
 }
 
+// WaitAlive looks where the component's liveness probe does, every interval, until anything answers there, whatever it says. etcd answers there as soon as it serves its peers, where the readiness
+// probe waits for a leader. It says whether anything did before ctx ended: for who can go on without.
+func WaitAlive(ctx context.Context, n cluster.Node, component string, interval time.Duration) bool {
+	manifest, err := n.ReadFile(ctx, path.Join(ManifestDir, component+".yaml"))
+	if err != nil {
+		return false
+	}
+	url, err := liveURL(manifest, component)
+	if err != nil {
+		return false
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if said, err := look(ctx, n, url); err == nil && said.status != 0 {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
 // WaitReady looks at a component (see Components) every interval until it says that it is ready, at the address where
 // the kubelet's probe looks according to the manifest that is in place. The question is put on the node, without checking the
 // certificate: it is the component's own, and the address is the node's.
@@ -89,15 +116,6 @@ func probeURL(manifest []byte, component string, probes func(*corev1.Container) 
 // It ends with the context, or after 5 minutes where that has no nearer deadline. The error wraps the context's and
 // says what was last seen, and the last lines of the component's log.
 func WaitReady(ctx context.Context, n cluster.Node, component string, interval time.Duration) error {
-	return wait(ctx, n, component, interval, "ready", ReadyURL, func(said answer) bool { return said.status == http.StatusOK })
-}
-
-// WaitAlive is WaitReady for the answer to the liveness probe, and content with any answer. etcd gives one as soon as it serves its peers, where the readiness probe waits for a leader.
-func WaitAlive(ctx context.Context, n cluster.Node, component string, interval time.Duration) error {
-	return wait(ctx, n, component, interval, "answering", liveURL, func(said answer) bool { return said.status != 0 })
-}
-
-func wait(ctx context.Context, n cluster.Node, component string, interval time.Duration, what string, where func(manifest []byte, component string) (string, error), enough func(answer) bool) error {
 	if interval <= 0 {
 		return fmt.Errorf("wait for %s: interval of %v is not positive", component, interval)
 	}
@@ -105,7 +123,7 @@ func wait(ctx context.Context, n cluster.Node, component string, interval time.D
 	if err != nil {
 		return fmt.Errorf("wait for %s of node %s: %w", component, n.Name(), err)
 	}
-	url, err := where(manifest, component)
+	url, err := ReadyURL(manifest, component)
 	if err != nil {
 		return fmt.Errorf("wait for %s of node %s: %w", component, n.Name(), err)
 	}
@@ -117,7 +135,7 @@ func wait(ctx context.Context, n cluster.Node, component string, interval time.D
 	last := "nothing yet"
 	for {
 		said, err := look(waiting, n, url)
-		if err == nil && enough(said) {
+		if err == nil && said.status == http.StatusOK {
 			return nil
 		}
 		// What a look saw that was cut short by the deadline is less than what the one before saw.
@@ -129,7 +147,7 @@ func wait(ctx context.Context, n cluster.Node, component string, interval time.D
 		}
 		select {
 		case <-waiting.Done():
-			return fmt.Errorf("%s of node %s is not %s after %.1f s: %w; last seen at %s: %s; %s", component, n.Name(), what,
+			return fmt.Errorf("%s of node %s is not ready after %.1f s: %w; last seen at %s: %s; %s", component, n.Name(),
 				time.Since(began).Seconds(), waiting.Err(), url, last, lastLog(ctx, n, component))
 		case <-tick.C:
 		}
@@ -154,8 +172,10 @@ func EtcdRoleOf(ctx context.Context, n cluster.Node, metricsURL string) (EtcdRol
 		return EtcdRole{}, fmt.Errorf("ask the etcd of node %s for its role at %s: %w", n.Name(), metricsURL, err)
 	}
 	var r EtcdRole
+	known := false
 	for line := range strings.Lines(said.text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		known = known || name == "etcd_server_is_leader"
 		switch {
 		case value != "1":
 		case name == "etcd_server_is_leader":
@@ -163,6 +183,9 @@ func EtcdRoleOf(ctx context.Context, n cluster.Node, metricsURL string) (EtcdRol
 		case strings.HasPrefix(name, "etcd_network_active_peers{"):
 			r.Peers++
 		}
+	}
+	if !known {
+		return EtcdRole{}, fmt.Errorf("ask the etcd of node %s for its role at %s: it doesn't say whether it leads", n.Name(), metricsURL)
 	}
 	return r, nil
 }
@@ -234,7 +257,7 @@ func ask(ctx context.Context, address string) (answer, error) {
 		return answer{text: err.Error()}, nil
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
 	if err != nil {
 		return answer{text: err.Error()}, nil
 	}

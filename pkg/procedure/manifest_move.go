@@ -259,9 +259,9 @@ func back(ctx context.Context, m controlplane.Member, components []string) bool 
 	return true
 }
 
-// findMovedArgv lists the manifests of that name that were moved away and are not back.
+// findMovedArgv lists the manifests of that name that were moved away and are not back; none where there is no folder of such.
 func (t Target) findMovedArgv(name string) []string {
-	return []string{"find", t.moved(), "-maxdepth", "1", "-name", name}
+	return []string{"find", "-H", path.Dir(t.moved()), "-maxdepth", "2", "-path", t.moved() + "/" + name}
 }
 
 // Names of manifests, as find takes them: all but etcd's, etcd's, and all.

@@ -2,6 +2,7 @@ package procedure
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -15,30 +16,30 @@ func (t Target) only(members []controlplane.Member) Target {
 	return t
 }
 
-// turn bounds how long the start of one member waits for the one before it to serve its peers: the wait is there to save time, and what doesn't serve in the end is for the wait for etcd to find.
-const turn = 30 * time.Second
+// turns bounds how long starts wait for each other, all of them together: the waits are there to save time, and what doesn't serve in the end is for the wait for etcd to find.
+const turns = 30 * time.Second
 
-// inTurn calls start for each member, and begins with the next one only when the etcd of the one before serves its peers.
+// inTurn calls start for each member, and begins with the next one only when the etcd of the one before serves its peers. A member that can't be started doesn't keep the others from it.
 //
 // kubeadm has every member compare its data with the others' before it serves anybody (feature gate InitialCorruptCheck; etcd's server/embed/etcd.go and server/etcdserver/corrupt.go). Members that start
 // at once find each other's port open and nobody who answers yet, and each waits until its request times out: 7 s with kubeadm's settings, for one peer after the other. A port that is still closed is
 // an answer at once.
 func inTurn(ctx context.Context, members []controlplane.Member, start func(context.Context, controlplane.Member) error) error {
+	waiting, cancel := context.WithTimeout(ctx, turns)
+	defer cancel()
+	var problems []error
 	for i, m := range members {
-		if i > 0 {
-			awaitAlive(ctx, members[i-1])
-		}
-		if err := start(ctx, m); err != nil {
-			return err
+		err := start(ctx, m)
+		problems = append(problems, err)
+		if err == nil && i < len(members)-1 {
+			awaitAlive(waiting, m)
 		}
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
-// awaitAlive returns when the member's etcd serves its peers, or its turn is over.
+// awaitAlive returns when the member's etcd serves its peers, or ctx ends.
 func awaitAlive(ctx context.Context, m controlplane.Member) {
-	ctx, cancel := context.WithTimeout(ctx, turn)
-	defer cancel()
 	_ = controlplane.WaitAlive(ctx, m.Node, controlplane.Etcd, readyPoll)
 }
 
@@ -105,7 +106,7 @@ func (o outOfTheWay) holdStep() plan.Step {
 	s.Title = "Move the manifests of " + enumerate(names(o.needed)) + " away"
 	s.Why = "One API server that answers is what everybody waits for, and of this control plane it needs nothing but etcd. kubelet, which takes a second until it acts, can be there already, and gets " +
 		"the manifest of etcd when it is its turn, and the others when the first API server answers. A manifest is moved and not deleted: it is needed again."
-	s.Expect = "`ls " + controlplane.ManifestDir + "` lists none of them."
+	s.Expect = "`ls " + controlplane.ManifestDir + "` no longer lists them there."
 	return s
 }
 
@@ -119,7 +120,7 @@ func (o outOfTheWay) steps() []plan.Step {
 	}
 
 	start := startKubeletStep(first, sc)
-	start.Why += " On " + enumerate(names(o.needed)) + " it finds nothing to start yet."
+	start.Why += " On " + enumerate(names(o.needed)) + " it finds none of their manifests yet."
 	start.Commands = majority.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: startKubeletArgv()} })
 	start.Do = func(ctx context.Context) error { return controlplane.Each(ctx, majority.Members, startKubelet) }
 
@@ -146,8 +147,8 @@ func (o outOfTheWay) steps() []plan.Step {
 		waitSteps(majority, sc)[:1],
 		waitSteps(first, sc)[1:2],
 		releaseStep(t, sc),
-		[]plan.Step{renewNetworkStep(t)},
 		later,
+		[]plan.Step{renewNetworkStep(t)}, // where no kubelet runs, nobody would start them again
 		back,
 		waits,
 	)
@@ -172,7 +173,9 @@ func (o outOfTheWay) joinStep() plan.Step {
 		Commands: append([]plan.Command{aliveCommand(after)}, inTurnCommands(o.needed, commands)...),
 		Expect:   "`ls " + controlplane.ManifestDir + "` lists `" + etcdManifest + "` there, and within a few seconds `crictl ps` lists etcd.",
 		Do: func(ctx context.Context) error {
-			awaitAlive(ctx, after)
+			waiting, cancel := context.WithTimeout(ctx, turns)
+			awaitAlive(waiting, after)
+			cancel()
 			return inTurn(ctx, o.needed, start)
 		},
 	}

@@ -79,10 +79,15 @@ func TestOneAPIServerFirst(t *testing.T) {
 				return out
 			}
 			where := fmt.Sprintf("%s, mode %s, of %d", p.Name, p.DataDirMode(), n)
-			down := false
+			// Of those that are spared, each has to wait for the spared one before it; the majority is ready by then.
+			spared := func(name string) bool {
+				return slices.ContainsFunc(target.Members[n/2+1:], func(m controlplane.Member) bool { return m.Name == name })
+			}
+			down, reached := false, false
 			var asked []string
 			for _, s := range r.Steps {
 				if s.Name == "wait-kube-apiserver" {
+					reached = true
 					var got []string
 					for _, m := range target.Members {
 						got = append(got, sites[m.Name].runs())
@@ -102,12 +107,15 @@ func TestOneAPIServerFirst(t *testing.T) {
 					down = down || s.Outage
 					if started := len(etcds()) - len(before); down && started > 0 {
 						for _, other := range before {
-							if !slices.Contains(asked, other) && s.Name != "start-kubelet-elsewhere" {
+							if later := s.Name == "start-kubelet-elsewhere"; !slices.Contains(asked, other) && (!later || spared(other)) {
 								t.Errorf("%s: etcd of %s starts before that of %s was seen to answer", where, c.On, other)
 							}
 						}
 					}
 				}
+			}
+			if !reached {
+				t.Errorf("%s: nobody waits for the first API server", where)
 			}
 			for name, s := range sites {
 				if s.runs() != everything {
@@ -136,14 +144,13 @@ func TestTakenAway(t *testing.T) {
 	if got := r.TakenAway["cp-b"]; len(r.TakenAway) != 1 || path.Base(got) != "etcd.yaml" || !slices.Contains(hold.Commands[0].Argv, path.Dir(got)) {
 		t.Errorf("%v after %q", r.TakenAway, hold.Commands)
 	}
-	if i := stepNamed(r.Steps, "stop-control-plane"); i > stepNamed(r.Steps, "hold-back") {
+	if i := stepNamed(r.Steps, "stop-control-plane"); i < 0 || i > stepNamed(r.Steps, "hold-back") {
 		t.Error("the manifests are taken away while something runs")
 	}
-	if keeping := several(3); true {
-		keeping.KeepRunning = []string{procedure.Kubelet}
-		if got := procedure.KubeletStop().Build(keeping).TakenAway; len(got) > 0 {
-			t.Errorf("kubelet lives on: %v", got)
-		}
+	keeping := several(3)
+	keeping.KeepRunning = []string{procedure.Kubelet}
+	if got := procedure.KubeletStop().Build(keeping).TakenAway; len(got) > 0 {
+		t.Errorf("kubelet lives on: %v", got)
 	}
 }
 
@@ -235,7 +242,7 @@ func TestNextInTurn(t *testing.T) {
 		silent        int
 		least, within time.Duration
 	}{
-		"soon":  {4, 0, 2 * time.Second},
+		"soon":  {4, 100 * time.Millisecond, 2 * time.Second},
 		"never": {1 << 20, 20 * time.Second, 40 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -256,4 +263,51 @@ func TestNextInTurn(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOneThatDoesNotStart: a control plane on which kubelet can't be started doesn't keep the others from it, in the rollback above all; and those that are silent don't use up the time of the rest.
+func TestOneThatDoesNotStart(t *testing.T) {
+	manifest, err := os.ReadFile("../controlplane/testdata/etcd-v1.37.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for broken := range 6 { // the last is none, and every etcd is silent
+		synctest.Test(t, func(t *testing.T) {
+			target := several(5)
+			var nodes []*dead
+			for i := range target.Members {
+				n := &dead{recorder: recorder{name: target.Members[i].Name, files: map[string][]byte{controlplane.ManifestDir + "/etcd.yaml": manifest}}, broken: i == broken}
+				nodes = append(nodes, n)
+				target.Members[i].Node = n
+			}
+			rollback := procedure.KubeletStop().Build(target).Rollback
+			began := time.Now()
+			err := rollback[stepNamed(rollback, "rollback-start-kubelet")].Do(t.Context())
+			if (err != nil) != (broken < 5) {
+				t.Errorf("%d is broken: %v", broken, err)
+			}
+			for _, n := range nodes {
+				if !slices.Contains(n.ran, "systemctl start kubelet") {
+					t.Errorf("%d is broken: kubelet of %s was not started", broken, n.name)
+				}
+			}
+			if took := time.Since(began); took > 45*time.Second {
+				t.Errorf("%d is broken: it took %s", broken, took)
+			}
+		})
+	}
+}
+
+// dead is a control plane on which no component answers and, where it is broken, kubelet can't be started.
+type dead struct {
+	recorder
+	broken bool
+}
+
+func (d *dead) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, error) {
+	res, err := d.recorder.Exec(ctx, cmd)
+	if cmd.Argv[0] == "curl" || d.broken && cmd.Argv[0] == "systemctl" {
+		return res, &cluster.ExitError{Node: d.name, Cmd: cmd, Code: 7, Output: "curl: (7) connection refused"}
+	}
+	return res, err
 }

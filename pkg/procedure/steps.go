@@ -546,6 +546,8 @@ func rollback(t Target, back ...plan.Step) []plan.Step {
 		steps = append(steps, setAsideStep(t))
 	}
 	swap.Always, start.Always = true, true
+	// Typed, it waits for nobody: a control plane whose etcd doesn't start must not keep the others from starting.
+	start.Commands = t.on(func(controlplane.Member) plan.Command { return plan.Command{Argv: startKubeletArgv()} })
 	steps = append(steps, restoreOldStep(t, &restored), swap)
 	for _, s := range back {
 		s.Always = true
