@@ -110,8 +110,8 @@ func WaitAlive(ctx context.Context, n cluster.Node, component string, interval t
 }
 
 // WaitReady looks at a component (see Components) every interval until it says that it is ready, at the address where
-// the kubelet's probe looks according to the manifest that is in place. The question is put on the node, without checking the
-// certificate: it is the component's own, and the address is the node's.
+// the kubelet's probe looks according to the manifest that is in place. The question is put on the node or, where the address
+// is the node's own, from here, and without checking the certificate: it is the component's own.
 //
 // It ends with the context, or after 5 minutes where that has no nearer deadline. The error wraps the context's and
 // says what was last seen, and the last lines of the component's log.

@@ -12,7 +12,7 @@ import (
 // A static pod that is to live on is left out of the stop; a kubelet that is to live on is frozen instead. Swapped is the manifest, which names the restored directory, or the directory
 // itself; see DataDirMode.
 //
-// Several control planes are stopped together, and come back one after the other; see outOfTheWay.
+// Several control planes are stopped together, and come back one after the other; see staggered.
 func KubeletStop() Procedure {
 	const bumps = true
 	byItself := Components()
@@ -29,7 +29,7 @@ func KubeletStop() Procedure {
 			r := Recovery{Rollback: rollback(t), Variant: t.variant(sc, bumps)}
 			exchange, up := prepareExchangeStep(t), together(t, sc, start)
 			if len(t.Members) > 1 && sc.renews(Kubelet) {
-				o := t.outOfTheWay(sc)
+				o := t.staggered(sc)
 				exchange, up = prepareMoveStep(t), o.steps()
 				r.Rollback, r.TakenAway = rollback(t, returnAllStep(t)), o.takenAway()
 			}

@@ -69,26 +69,26 @@ func whyInTurn(members []controlplane.Member) string {
 		"7 seconds for each, while a port that is still closed is an answer. So the next one begins when the one before answers anything at all, ready or not."
 }
 
-// outOfTheWay is how several control planes come back so that the first API server answers almost as soon as one alone would: until it does, what it doesn't need doesn't start. Where control planes
+// staggered is how several control planes come back so that the first API server answers almost as soon as one alone would: until it does, what it doesn't need doesn't start. Where control planes
 // share processors or disks, what starts at the same time is in its way; where they don't, little is lost by it.
 //
 // A majority of the members is needed, since without a leader etcd serves nobody. Of the first one everything starts. Of the others of the majority it is etcd alone, in turn (see inTurn): their manifests
 // are held back while nothing runs, so that kubelet, which takes a second until it acts, is up there by the time that it is given something to start. The members that are left are spared altogether.
-type outOfTheWay struct {
+type staggered struct {
 	target Target
 	scope  scope
 	// first, needed and spared are all members, in order.
 	first, needed, spared []controlplane.Member
 }
 
-// outOfTheWay of a target with more than one member.
-func (t Target) outOfTheWay(sc scope) outOfTheWay {
+// staggered of a target with more than one member.
+func (t Target) staggered(sc scope) staggered {
 	majority := len(t.Members)/2 + 1
-	return outOfTheWay{target: t, scope: sc, first: t.Members[:1], needed: t.Members[1:majority], spared: t.Members[majority:]}
+	return staggered{target: t, scope: sc, first: t.Members[:1], needed: t.Members[1:majority], spared: t.Members[majority:]}
 }
 
 // takenAway is where holdStep leaves each etcd manifest; see Recovery. Where the directories are exchanged it comes back as it was.
-func (o outOfTheWay) takenAway() map[string]string {
+func (o staggered) takenAway() map[string]string {
 	if o.target.swaps() {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (o outOfTheWay) takenAway() map[string]string {
 }
 
 // holdStep moves the manifests of the needed members away.
-func (o outOfTheWay) holdStep() plan.Step {
+func (o staggered) holdStep() plan.Step {
 	s := moveSteps(o.target.only(o.needed), append([]string{controlplane.Etcd}, o.scope.pods()...))[0]
 	s.Name = "hold-back"
 	s.Title = "Move the manifests of " + enumerate(names(o.needed)) + " away"
@@ -111,7 +111,7 @@ func (o outOfTheWay) holdStep() plan.Step {
 }
 
 // steps bring the control plane back, from a stop in which nothing runs on any member.
-func (o outOfTheWay) steps() []plan.Step {
+func (o staggered) steps() []plan.Step {
 	t, sc := o.target, o.scope
 	first, needed, spared, majority := t.only(o.first), t.only(o.needed), t.only(o.spared), t.only(slices.Concat(o.first, o.needed))
 	exchange := t // renames of directories start nothing
@@ -155,7 +155,7 @@ func (o outOfTheWay) steps() []plan.Step {
 }
 
 // joinStep lets kubelet start the etcd of the needed members: by the new manifest, or by the old one where the directory has been exchanged.
-func (o outOfTheWay) joinStep() plan.Step {
+func (o staggered) joinStep() plan.Step {
 	t, after := o.target, o.first[0]
 	one := func(m controlplane.Member) Target { return t.only([]controlplane.Member{m}) }
 	start := func(ctx context.Context, m controlplane.Member) error { return one(m).swap(ctx) }
