@@ -23,13 +23,10 @@ import (
 
 var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 
-// secretsPage is how many Secrets are asked for at once: each may be 1 MiB large.
-const secretsPage = 100
-
 // Learn adds what the API server's Secrets hold to what is looked for. They are read through the API, which decrypts what is encrypted at rest. What was read
 // before an error is added too.
 func (l *Leaks) Learn(ctx context.Context, s Server) error {
-	return each(ctx, s, secrets, secretsPage, func(u unstructured.Unstructured) error {
+	return each(ctx, s, secrets, largePage, func(u unstructured.Unstructured) error {
 		found, err := typed[corev1.Secret]([]unstructured.Unstructured{u})
 		l.Add(found...)
 		return err

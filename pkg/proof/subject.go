@@ -240,8 +240,11 @@ func list(ctx context.Context, s Server, r schema.GroupVersionResource, namespac
 	return l.Items, nil
 }
 
-// objectsPage is how many objects are asked for at once.
-const objectsPage = 500
+// How many objects are asked for at once: a page is answered within callTimeout, also where each object may be 1 MiB large.
+const (
+	objectsPage = 500
+	largePage   = 100
+)
 
 // listAll asks for every object of a kind in all namespaces.
 func listAll(ctx context.Context, s Server, r schema.GroupVersionResource) (items []unstructured.Unstructured, err error) {
@@ -252,21 +255,27 @@ func listAll(ctx context.Context, s Server, r schema.GroupVersionResource) (item
 	return items, err
 }
 
-// each visits every object of a kind in all namespaces. They are asked for page by page, each within callTimeout; all pages are of the same moment. An API server may answer a page
-// from etcd where it answers the whole from its cache; whether the two say the same is for reads-agree.
+// each visits every object of a kind in all namespaces, as eachOf does.
 func each(ctx context.Context, s Server, r schema.GroupVersionResource, page int64, visit func(unstructured.Unstructured) error) error {
+	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return s.Client.Resource(r).List(ctx, o) }
+	return eachOf(ctx, s, r, page, list, func(u *unstructured.Unstructured) error { return visit(*u) })
+}
+
+// eachOf visits every object of a kind that list returns. They are asked for page by page, each within callTimeout; all pages are of the same moment. An API server may answer a page
+// from etcd where it answers the whole from its cache; whether the two say the same is for reads-agree.
+func eachOf[T runtime.Object](ctx context.Context, s Server, r schema.GroupVersionResource, page int64, list pager.ListPageFunc, visit func(T) error) error {
 	pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		return s.Client.Resource(r).List(ctx, o)
+		return list(ctx, o)
 	})
 	pages.PageSize = page
 	err := pages.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
-		u, ok := o.(*unstructured.Unstructured)
+		item, ok := o.(T)
 		if !ok {
 			return fmt.Errorf("an item is %T", o)
 		}
-		return visit(*u)
+		return visit(item)
 	})
 	if err != nil {
 		return fmt.Errorf("API server on %s: LIST %s: %w", s.Node, r.Resource, err)

@@ -15,11 +15,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -116,6 +117,9 @@ type watchedResource struct {
 
 // OpenWatchers opens informers for Deployments, Pods and ConfigMaps of all namespaces on each server, with client-go's default settings as controllers
 // have them, and waits until all hold what there is; the error says which don't when ctx ends. They outlive ctx and end with Close.
+//
+// They ask for the objects' metadata only, as the garbage collector does. That comes from the same watch cache, and a database full of large ConfigMaps is sent to nobody just when the
+// API server has started and has enough to do.
 func OpenWatchers(ctx context.Context, servers []Server) (*Watchers, error) {
 	// Reflectors tell everybody's standard error what goes wrong. Here it is to go wrong, and the check says what came of it.
 	running, cancel := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), klog.Logger{}))
@@ -188,15 +192,11 @@ func newInformer(s Server, r watchedResource) (*informer, error) {
 	cfg := rest.CopyConfig(s.Config)
 	cfg.WarningHandler = rest.NoWarnings{}
 	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper { return &listener{RoundTripper: rt, informer: i} })
-	client, err := kubernetes.NewForConfig(cfg)
+	client, err := metadata.NewForConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	generic, err := informers.NewSharedInformerFactory(client, 0).ForResource(r.GroupVersionResource)
-	if err != nil {
-		return nil, err
-	}
-	i.shared = generic.Informer()
+	i.shared = metadatainformer.NewSharedInformerFactory(client, 0).ForResource(r.GroupVersionResource).Informer()
 	if err := i.shared.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { i.failed(err) }); err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func newInformer(s Server, r watchedResource) (*informer, error) {
 	return i, err
 }
 
-// bare keeps of an object what is compared. On a large cluster all Pods and ConfigMaps would take gigabytes.
+// bare keeps of an object what is compared, without its labels, annotations and managed fields.
 func bare(o any) (any, error) {
 	m, err := apimeta.Accessor(o)
 	if err != nil {
@@ -436,18 +436,20 @@ func tooLate(err error) bool {
 // truth returns what there is: a quorum LIST, and what a GET shows of the workload's objects, which reads etcd even where LIST is answered from a stale
 // cache. Objects that GET showed before are not asked for again.
 func (i *informer) truth(ctx context.Context, s *Subject, before state) (state, error) {
-	items, err := listAll(ctx, i.server, i.resource.GroupVersionResource)
+	client, err := metadata.NewForConfig(i.server.Config)
 	if err != nil {
 		return nil, err
 	}
 	out := state{}
-	for _, u := range items {
-		key, v, err := versionOf(&u)
-		if err != nil {
-			return nil, err
-		}
+	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.Resource(i.resource.GroupVersionResource).List(ctx, o) }
+	err = eachOf(ctx, i.server, i.resource.GroupVersionResource, largePage, list, func(o *metav1.PartialObjectMetadata) error {
+		key, v, err := versionOf(o)
 		v.source = "a fresh LIST"
 		out[key] = v
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, o := range s.Workload.Objects {
 		key := o.Namespace + "/" + o.Name

@@ -134,11 +134,31 @@ func (l *timeline) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case c.verb == "GET":
 		status(w, http.StatusNotFound, metav1.StatusReasonNotFound)
 	default:
-		list := listOf(slices.Collect(maps.Values(l.objects[c.resource]))...)
+		var items []object
+		for _, o := range l.objects[c.resource] {
+			items = append(items, asAsked(r, o))
+		}
+		list := listOf(items...)
 		list["kind"], list["apiVersion"] = kinds[c.resource]+"List", apiVersionOf(c.resource)
+		if ofMetadata(r) {
+			list["kind"], list["apiVersion"] = "PartialObjectMetadataList", metav1.SchemeGroupVersion.String()
+		}
 		list["metadata"] = object{"resourceVersion": strconv.FormatInt(l.revision, 10)}
 		reply(w, http.StatusOK, list)
 	}
+}
+
+// ofMetadata says whether a request asks for the metadata only.
+func ofMetadata(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata")
+}
+
+// asAsked returns what a request is sent of an object.
+func asAsked(r *http.Request, o object) object {
+	if !ofMetadata(r) {
+		return o
+	}
+	return object{"kind": "PartialObjectMetadata", "apiVersion": metav1.SchemeGroupVersion.String(), "metadata": o["metadata"]}
 }
 
 func apiVersionOf(resource string) string {
@@ -156,7 +176,10 @@ func (l *timeline) watch(w http.ResponseWriter, r *http.Request, c call, initial
 	from, err := strconv.ParseInt(c.resourceVersion, 10, 64)
 	var begin []object
 	if initial {
-		begin, from = slices.Collect(maps.Values(l.objects[c.resource])), l.revision
+		for _, o := range l.objects[c.resource] {
+			begin = append(begin, asAsked(r, o))
+		}
+		from = l.revision
 	} else if err != nil || from < l.oldest {
 		l.mu.Unlock()
 		event(w, "ERROR", statusOf(http.StatusGone, metav1.StatusReasonExpired))
@@ -165,9 +188,9 @@ func (l *timeline) watch(w http.ResponseWriter, r *http.Request, c call, initial
 	l.mu.Unlock()
 	if initial {
 		sendInitial(w, begin...)
-		event(w, "BOOKMARK", object{"kind": kinds[c.resource], "apiVersion": apiVersionOf(c.resource), "metadata": object{
+		event(w, "BOOKMARK", asAsked(r, object{"kind": kinds[c.resource], "apiVersion": apiVersionOf(c.resource), "metadata": object{
 			"resourceVersion": strconv.FormatInt(from, 10), "annotations": object{metav1.InitialEventsAnnotationKey: "true"},
-		}})
+		}}))
 	}
 	for {
 		l.mu.Lock()
@@ -179,7 +202,7 @@ func (l *timeline) watch(w http.ResponseWriter, r *http.Request, c call, initial
 			}
 			from = e.revision
 			if l.silent == nil || !l.silent(e.resource, e.kind, meta(e.object)["name"].(string)) {
-				event(w, e.kind, e.object)
+				event(w, e.kind, asAsked(r, e.object))
 			}
 		}
 		select {
