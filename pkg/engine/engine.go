@@ -40,7 +40,7 @@ type Options struct {
 	// StepTimeout bounds a step that has no bound of its own. Default 3 minutes.
 	StepTimeout time.Duration
 	// Settle is how long after the recovery the checks, all together, may take to become true; those that begin when others have their answers
-	// (plan.Check.Alters), and what follows them, have it once more. Default 75 s: a client
+	// (plan.Check.Alters), and what follows them, have it once more, and so have those that say for how long no answer is to be expected (plan.Finding.Due). Default 75 s: a client
 	// that lost its API server asks again in growing intervals of up to 30 s, which chance may double (the backoff of
 	// reflectors in client-go's tools/cache), and only then learns what has become of the world.
 	Settle time.Duration
@@ -662,7 +662,13 @@ func (w *walk) look(ctx context.Context, l *look) {
 	}
 	// What is protected lies still: an answer about it doesn't change.
 	final := l.finding.Final || l.check.Phase == plan.Protect && !l.unread
-	l.done = l.finding.Status != plan.StatusFailed || final || l.cut || !time.Now().Before(l.until)
+	until := l.until
+	if most := until.Add(w.opt.Settle); l.finding.Due.After(most) {
+		until = most
+	} else if l.finding.Due.After(until) {
+		until = l.finding.Due
+	}
+	l.done = l.finding.Status != plan.StatusFailed || final || l.cut || !time.Now().Before(until)
 	if l.done && (!l.again || !w.stands(l)) {
 		w.emit(plan.CheckFinished{At: time.Now(), Check: l.check, Finding: l.finding, Elapsed: time.Since(l.began)})
 		w.count(l)

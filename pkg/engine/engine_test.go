@@ -692,6 +692,24 @@ func TestChecksSettle(t *testing.T) {
 			t.Errorf("%s after %d looks", r.Verdict, looks)
 		}
 	})
+	t.Run("until an answer is due, and not for ever", func(t *testing.T) {
+		for due, want := range map[time.Duration]time.Duration{5 * time.Second: 10 * time.Second, 15 * time.Second: 15 * time.Second, time.Hour: 20 * time.Second} {
+			var began, last time.Time
+			r := walk(t, func(s *script, _ func()) {
+				s.look("proven", func(context.Context) (plan.Finding, error) {
+					if last = time.Now(); began.IsZero() {
+						began = last
+					}
+					f := plan.Failed("nothing is known yet", "")
+					f.Due = began.Add(due)
+					return f, nil
+				})
+			}, engine.Options{Settle: 10 * time.Second, Patience: 2 * time.Second, Poll: 100 * time.Millisecond})
+			if took := last.Sub(began); r.Verdict != plan.VerdictFailed || took < want-time.Second || took > want+time.Second {
+				t.Errorf("%s after %v where an answer is due after %v; want %v", r.Verdict, took, due, want)
+			}
+		}
+	})
 	t.Run("before one that changes the cluster begins", func(t *testing.T) {
 		looks := 0
 		r := walk(t, func(s *script, _ func()) {

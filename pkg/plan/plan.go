@@ -154,6 +154,9 @@ type Finding struct {
 	Evidence []string `json:"evidence,omitempty"`
 	// Final says of a failed check that looking again can't change the answer: what it found has happened.
 	Final bool `json:"-"`
+	// Due says of a failed check until when no other answer was to be expected: it is looked at again until then, also where its time is over, but not for
+	// longer than that once more.
+	Due time.Time `json:"-"`
 }
 
 // Difference is one thing that is not as it must be.

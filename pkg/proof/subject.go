@@ -257,7 +257,9 @@ func listAll(ctx context.Context, s Server, r schema.GroupVersionResource) (item
 
 // each visits every object of a kind in all namespaces, as eachOf does.
 func each(ctx context.Context, s Server, r schema.GroupVersionResource, page int64, visit func(unstructured.Unstructured) error) error {
-	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return s.Client.Resource(r).List(ctx, o) }
+	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		return s.Client.Resource(r).List(ctx, o)
+	}
 	return eachOf(ctx, s, r, page, list, func(u *unstructured.Unstructured) error { return visit(*u) })
 }
 

@@ -89,7 +89,13 @@ func watchesHonest(ctx context.Context, s *Subject) (plan.Finding, error) {
 	}
 	switch {
 	case bad > 0:
-		return plan.Differs(fmt.Sprintf("%d of %d informers are not what there is", bad, len(all)), remedy, append(wrong, deaf...), evidence...), nil
+		f := plan.Differs(fmt.Sprintf("%d of %d informers are not what there is", bad, len(all)), remedy, append(wrong, deaf...), evidence...)
+		for n, i := range all {
+			if due := i.asksAgainBy(); len(wrongs[n]) > 0 && due.After(f.Due) {
+				f.Due = due
+			}
+		}
+		return f, nil
 	case len(deaf) > 0:
 		f := plan.Differs(fmt.Sprintf("%d of %d watches from before the outage would miss events silently", len(deaf), len(all)), remedy, deaf, evidence...)
 		f.Final = taken // the informers were lucky; who went on has missed something by now
@@ -176,7 +182,9 @@ type informer struct {
 	lists, watches asked
 	// began says how many of all that there had been when the informer had synced for the first time.
 	began int
-	err   error
+	// refused is when its latest request failed; the zero time when that was taken up.
+	refused time.Time
+	err     error
 }
 
 // asked are requests of one kind.
@@ -274,6 +282,20 @@ func (i *informer) lastError() error {
 	return i.err
 }
 
+// reflectorPause is how long a reflector waits at most until it asks again: 30 s, which chance may double (client-go's tools/cache). Then it has to take in the answer.
+const reflectorPause = 60*time.Second + callTimeout
+
+// asksAgainBy is until when an informer whose latest request failed can't know better; the zero time if it was taken up. After an outage of half a minute one that is unlucky once, because
+// the API server has only just started, knows nothing for two minutes.
+func (i *informer) asksAgainBy() time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.refused.IsZero() {
+		return time.Time{}
+	}
+	return i.refused.Add(reflectorPause)
+}
+
 // begin says that everything from now on is news.
 func (i *informer) begin() {
 	i.mu.Lock()
@@ -302,6 +324,10 @@ func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
 	i := l.informer
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.refused = time.Time{}
+	if err != nil || res.StatusCode != http.StatusOK {
+		i.refused = time.Now()
+	}
 	switch {
 	case err != nil:
 		i.err = err
@@ -441,7 +467,9 @@ func (i *informer) truth(ctx context.Context, s *Subject, before state) (state, 
 		return nil, err
 	}
 	out := state{}
-	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.Resource(i.resource.GroupVersionResource).List(ctx, o) }
+	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		return client.Resource(i.resource.GroupVersionResource).List(ctx, o)
+	}
 	err = eachOf(ctx, i.server, i.resource.GroupVersionResource, largePage, list, func(o *metav1.PartialObjectMetadata) error {
 		key, v, err := versionOf(o)
 		v.source = "a fresh LIST"

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -564,6 +565,42 @@ func TestWatchThatCannotBeAskedFor(t *testing.T) {
 		if got := i.goOn(t.Context(), s); got.wrong == nil || got.taken || !strings.Contains(got.wrong.Seen, want) {
 			t.Errorf("got %+v, want %q", got, want)
 		}
+	}
+}
+
+// TestInformerThatWaits: one that was refused when it asked last knows nothing for as long as it waits until it asks again, and is not to be judged before.
+func TestInformerThatWaits(t *testing.T) {
+	t.Parallel()
+	var down atomic.Bool
+	l := &timeline{refuse: func(w http.ResponseWriter, c call, _ bool) bool {
+		if !down.Load() || c.verb != "WATCH" {
+			return false
+		}
+		status(w, http.StatusForbidden, metav1.StatusReasonForbidden)
+		return true
+	}}
+	s, snapshot := watchedDrill(t, l)
+	breakIt(t, l, s)
+	down.Store(true)
+	began := time.Now()
+	l.restore(snapshot, 1000)
+	for _, i := range s.Watchers.all {
+		until(t, func() bool { return !i.asksAgainBy().IsZero() })
+	}
+	if f := looked(t, s); f.Final || f.Due.Before(began.Add(time.Minute)) {
+		t.Errorf("an answer is due at %v, after %v; want a minute at least", f.Due, f.Due.Sub(began))
+	}
+	down.Store(false)
+	if f := settled(t, s); f.Status != plan.StatusPassed {
+		t.Errorf("%s\n%s", f.Detail, lines(f.Differences))
+	}
+	// One that goes on and is wrong all the same waits for nothing.
+	i := s.Watchers.all[0]
+	i.mu.Lock()
+	i.told["default/nginx"] = version{}
+	i.mu.Unlock()
+	if f := looked(t, s); !f.Due.IsZero() {
+		t.Errorf("an answer is due at %v; want that nothing is waited for", f.Due)
 	}
 }
 
