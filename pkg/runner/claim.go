@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
@@ -45,34 +46,40 @@ func (e *ClaimedError) Is(target error) bool { return target == ErrClaimed }
 
 // holder returns who has the cluster; nil if nobody does.
 func holder(ctx context.Context, n cluster.Node) (*Claim, error) {
+	c, _, err := readLock(ctx, n)
+	return c, err
+}
+
+// readLock returns who has the cluster and what the lock says to the letter; nil and nothing if nobody does.
+func readLock(ctx context.Context, n cluster.Node) (*Claim, string, error) {
 	b, err := n.ReadFile(ctx, cluster.LockFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return nil, "", nil
 	case err != nil:
-		return nil, fmt.Errorf("node %s: looking whether another run has the cluster: %w", n.Name(), err)
+		return nil, "", fmt.Errorf("node %s: looking whether another run has the cluster: %w", n.Name(), err)
 	}
 	var c Claim
 	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, fmt.Errorf("node %s: %s is damaged: %w; see which run has a folder beside it, roll that back, and remove the file", n.Name(), cluster.LockFile, err)
+		return nil, "", fmt.Errorf("node %s: %s is damaged: %w; see which run has a folder beside it, roll that back, and remove the file", n.Name(), cluster.LockFile, err)
 	}
-	return &c, nil
+	return &c, strings.TrimSpace(string(b)), nil
 }
 
-// vacant returns an error, a *ClaimedError, if another run has the cluster, and whether it is held by this one, or by one of this machine that has come to its end and could not say so
-// any more. Nothing is touched.
-func (j Job) vacant(ctx context.Context) (again bool, err error) {
-	held, err := holder(ctx, cluster.ControlPlanes(j.Cluster)[0])
+// vacant returns an error, a *ClaimedError, if another run has the cluster. If it is held by this one, or by one of this machine that has come to its end and could not say so
+// any more, it returns what the lock says, to be taken over. Nothing is touched.
+func (j Job) vacant(ctx context.Context) (over string, err error) {
+	held, lock, err := readLock(ctx, cluster.ControlPlanes(j.Cluster)[0])
 	if err != nil || held == nil {
-		return false, err
+		return "", err
 	}
 	if held.Run != j.ID {
 		l, err := Find(j.StateDir, held.Run)
 		if err != nil || l.AtWork || !l.Settled() {
-			return false, j.explained(&ClaimedError{Cluster: j.Cluster.Name(), Claim: *held})
+			return "", j.explained(&ClaimedError{Cluster: j.Cluster.Name(), Claim: *held})
 		}
 	}
-	return true, nil
+	return lock, nil
 }
 
 // claim takes the cluster for the run, or takes it over from an earlier process of the same run. What is in the way of it is a *ClaimedError, and then nothing was touched.
@@ -80,11 +87,11 @@ func (j Job) claim(ctx context.Context) error {
 	n := cluster.ControlPlanes(j.Cluster)[0]
 	const tries = 3
 	for i := 1; ; i++ {
-		again, err := j.vacant(ctx)
+		over, err := j.vacant(ctx)
 		if err != nil {
 			return err
 		}
-		err = claimOnce(ctx, n, Claim{Run: j.ID, Owner: journal.Self(), Since: time.Now().UTC()}, again)
+		err = claimOnce(ctx, n, Claim{Run: j.ID, Owner: journal.Self(), Since: time.Now().UTC()}, over)
 		var exit *cluster.ExitError
 		if err == nil || i == tries || !errors.As(err, &exit) {
 			return err
@@ -93,7 +100,15 @@ func (j Job) claim(ctx context.Context) error {
 	}
 }
 
-func claimOnce(ctx context.Context, n cluster.Node, c Claim, again bool) error {
+// takeOver links $3 as the lock $1 if that still says $2.
+const takeOver = `test "$(cat -- "$1")" = "$2" && ln -f -T -- "$3" "$1"`
+
+// takeOverPatience is for how many seconds another one may be taking the lock over.
+const takeOverPatience = "10"
+
+// claimOnce takes the cluster if nobody has it or, where over isn't empty, if the lock still says that. Of two that take it over at the same moment one gets it: flock(1) lets one look
+// at a time.
+func claimOnce(ctx context.Context, n cluster.Node, c Claim, over string) error {
 	own := path.Join(stage.NodeDirs, c.Run, ownerFile)
 	if _, err := cluster.Run(ctx, n, "mkdir", "-p", "-m", "0700", "--", path.Dir(own)); err != nil {
 		return err
@@ -106,8 +121,8 @@ func claimOnce(ctx context.Context, n cluster.Node, c Claim, again bool) error {
 		return fmt.Errorf("node %s: claiming the cluster: %w", n.Name(), err)
 	}
 	link := []string{"ln", "-T", "--", own, cluster.LockFile}
-	if again {
-		link = []string{"ln", "-f", "-T", "--", own, cluster.LockFile}
+	if over != "" {
+		link = []string{"flock", "-w", takeOverPatience, stage.NodeDirs, "sh", "-c", takeOver, "sh", cluster.LockFile, over, own}
 	}
 	if _, err := cluster.Run(ctx, n, link...); err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)

@@ -142,6 +142,44 @@ func TestClaimsAtOnce(t *testing.T) {
 	}
 }
 
+// TestTakingOverAtOnce: of many that would take over what a run left that has come to its end, one gets it.
+func TestTakingOverAtOnce(t *testing.T) {
+	first := left(t, Job{}, journal.Entry{Kind: journal.Ended, Verdict: plan.VerdictPassed})
+	if err := first.claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := first.Cluster.(lab)[0]
+	errs := map[string]error{}
+	var mu sync.Mutex
+	var claiming sync.WaitGroup
+	for _, id := range strings.Fields("a b c d e f g h") {
+		over, err := first.vacant(t.Context()) // all have seen the same
+		if err != nil || over == "" {
+			t.Fatalf("%q, %v", over, err)
+		}
+		claiming.Go(func() {
+			err := claimOnce(t.Context(), n, Claim{Run: id, Owner: journal.Self(), Since: time.Now().UTC()}, over)
+			mu.Lock()
+			defer mu.Unlock()
+			errs[id] = err
+		})
+	}
+	claiming.Wait()
+	var won []string
+	for id, err := range errs {
+		var exit *cluster.ExitError
+		switch {
+		case err == nil:
+			won = append(won, id)
+		case !errors.As(err, &exit):
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if len(won) != 1 || held(t, n).Run != won[0] {
+		t.Errorf("%q got it, and %+v has it", won, held(t, n))
+	}
+}
+
 func TestClaimOfADamagedLock(t *testing.T) {
 	n := newLocal(t, "cp")
 	if err := errors.Join(os.MkdirAll(n.path("/var/lib/drill"), 0o700), os.WriteFile(n.path(cluster.LockFile), []byte("{"), 0o600)); err != nil {
