@@ -158,21 +158,71 @@ func (l *lab) kubeconfig(name string) string {
 }
 
 // play carries out one run, which must be proven where the procedure is drill's own: of another it is measured all the same how long reads were away.
-func (l *lab) play(ctx context.Context, on, procedure string) (report.Run, error) {
+func (l *lab) play(ctx context.Context, on, procedure string) (Run, error) {
 	out, err := l.call(ctx, "run", "deployment-loss", "--cluster", on, "--procedure", procedure, "--outage-limit", "10m", "-o", "json")
 	var doc report.Document
 	if bad := json.Unmarshal(out, &doc); bad != nil || len(doc.Runs) != 1 {
-		return report.Run{}, errors.Join(err, bad)
+		return Run{}, errors.Join(err, bad)
 	}
-	r := doc.Runs[0]
-	// Tutorials' way is known to fail, and clients that nobody restarts may take longer than a check waits. drill's own has no excuse.
-	proven := r.Verdict == plan.VerdictPassed || r.Verdict == plan.VerdictFailed && procedure != kubeletStop
-	if !proven || r.Outage.ReadSeconds == nil || r.Rollback == plan.StatusFailed {
+	r := Run{Run: doc.Runs[0]}
+	r.ReadsAwayAtLeastSeconds = awayAtLeast(r.Run)
+	r.Probe = nil // the samples are megabytes
+	// Tutorials' way is known to fail, reads may never come back with it, and clients that nobody restarts may take longer than a check waits. drill's own has no excuse.
+	counts := r.Verdict == plan.VerdictPassed && r.Outage.ReadSeconds != nil || r.Verdict == plan.VerdictFailed && procedure != kubeletStop
+	known := r.Outage.ReadSeconds != nil || r.ReadsAwayAtLeastSeconds != nil
+	if !counts || !known || r.Rollback == plan.StatusFailed {
 		return r, fmt.Errorf("a run with %s on cluster %s doesn't count: %s: %s", procedure, on, r.Verdict, r.Reason)
 	}
-	r.Probe = nil // the samples are megabytes
-	fmt.Fprintf(os.Stderr, "%s on %s: %s, reads away %.1f s\n", procedure, on, r.Verdict, *r.Outage.ReadSeconds)
+	away := "for good"
+	if r.Outage.ReadSeconds != nil {
+		away = fmt.Sprintf("%.1f s", *r.Outage.ReadSeconds)
+	}
+	fmt.Fprintf(os.Stderr, "%s on %s: %s, reads away %s\n", procedure, on, r.Verdict, away)
 	return r, nil
+}
+
+// Run is a run as drill reports it, but without the probe's samples.
+type Run struct {
+	report.Run
+	// ReadsAwayAtLeastSeconds, where reads never came back, is for how long that was seen: until the probe ended.
+	ReadsAwayAtLeastSeconds *float64 `json:"readsAwayAtLeastSeconds,omitempty"`
+}
+
+// awayAtLeast is how long the outage had lasted when the probe asked last; nil where reads came back, or nobody asked.
+func awayAtLeast(r report.Run) *float64 {
+	if r.Outage.ReadSeconds != nil || r.Probe == nil || r.Probe.OutageBegan == nil {
+		return nil
+	}
+	var last float64
+	for _, s := range r.Probe.Series {
+		if len(s.At) > 0 {
+			last = max(last, s.At[len(s.At)-1])
+		}
+	}
+	away := last - *r.Probe.OutageBegan
+	if away <= 0 {
+		return nil
+	}
+	return &away
+}
+
+// bounded are the runs with what is known at least of the outages that never ended.
+func bounded(runs []Run) []report.Run {
+	out := plain(runs)
+	for i, r := range runs {
+		if r.Outage.ReadSeconds == nil {
+			out[i].Outage.ReadSeconds = r.ReadsAwayAtLeastSeconds
+		}
+	}
+	return out
+}
+
+func plain(runs []Run) []report.Run {
+	out := make([]report.Run, len(runs))
+	for i, r := range runs {
+		out[i] = r.Run
+	}
+	return out
 }
 
 // Bench is what was measured.
@@ -187,8 +237,7 @@ type Bench struct {
 // Group is the runs of one kind.
 type Group struct {
 	Name string `json:"name"`
-	// Runs are as drill reports them, but without the probe's samples.
-	Runs []report.Run `json:"runs"`
+	Runs []Run  `json:"runs"`
 }
 
 func (b Bench) write(dir string) error {
@@ -207,7 +256,7 @@ func (b Bench) write(dir string) error {
 			continue
 		}
 		fmt.Fprintf(&text, "\n## %s\n\n", g.Name)
-		if err := report.WriteComparison(&text, report.NewDocument(g.Runs...)); err != nil {
+		if err := report.WriteComparison(&text, report.NewDocument(plain(g.Runs)...)); err != nil {
 			return err
 		}
 	}
@@ -219,7 +268,7 @@ func (b Bench) write(dir string) error {
 
 func (b Bench) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "RATIO\tGOAL\tLEAST\tMEDIAN\tMOST\tOF\t")
+	fmt.Fprintln(t, "RATIO\tGOAL\tMIN\tMEDIAN\tMAX\tROUNDS\tRESULT")
 	for _, r := range b.Ratios {
 		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.2f\t%d\t%s\n", r.Name, r.Goal, r.Least, r.Median, r.Most, r.Of, r.verdict())
 	}

@@ -7,17 +7,17 @@ import (
 	"github.com/etcd-drill/drill/pkg/report"
 )
 
-func runs(floor float64, reads ...float64) []report.Run {
-	var out []report.Run
+func runs(floor float64, reads ...float64) []Run {
+	var out []Run
 	for _, v := range reads {
-		out = append(out, report.Run{Outage: plan.Outage{ReadSeconds: &v, FloorSeconds: &floor}})
+		out = append(out, Run{Run: report.Run{Outage: plan.Outage{ReadSeconds: &v, FloorSeconds: &floor}}})
 	}
 	return out
 }
 
 // TestRatios: a goal is held against the median of the rounds.
 func TestRatios(t *testing.T) {
-	groups := [][]report.Run{runs(4, 4, 5, 8), runs(4, 40, 100, 40)}
+	groups := [][]Run{runs(4, 4, 5, 8), runs(4, 40, 100, 40)}
 	for _, test := range []struct {
 		wanted wanted
 		want   Ratio
@@ -35,8 +35,30 @@ func TestRatios(t *testing.T) {
 		t.Errorf("a round is missing, and %+v", r)
 	}
 	for _, w := range parts()[0].ratios {
-		if r := w.of(make([][]report.Run, 3), 3); r.Met || r.Of != 0 {
+		if r := w.of(make([][]Run, 3), 3); r.Met || r.Of != 0 {
 			t.Errorf("nothing was measured, and %+v", r)
+		}
+	}
+}
+
+// TestReadsThatNeverComeBack count with the time for which that was seen, and the ratio says so.
+func TestReadsThatNeverComeBack(t *testing.T) {
+	began := 10.0
+	lost := Run{Run: report.Run{Probe: &plan.Probe{OutageBegan: &began, Series: []plan.Series{{At: []float64{1, 90}}, {At: []float64{2, 110}}, {}}}}}
+	lost.ReadsAwayAtLeastSeconds = awayAtLeast(lost.Run)
+	got := wanted{over: 1, least: 15}.of([][]Run{runs(4, 4, 5), append(runs(4, 80), lost)}, 2)
+	if want := (Ratio{Goal: "at least 15", Least: 20, Median: 20, Most: 20, Of: 2, AtLeast: 1, Met: true}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got.verdict() != "met; in 1 at least, reads never came back" {
+		t.Error(got.verdict())
+	}
+	if lost.Outage.ReadSeconds != nil {
+		t.Error("the run says that reads came back")
+	}
+	for name, r := range map[string]report.Run{"back": runs(4, 4)[0].Run, "not asked": {}, "no outage": {Probe: &plan.Probe{}}} {
+		if got := awayAtLeast(r); got != nil {
+			t.Errorf("%s: %v", name, *got)
 		}
 	}
 }

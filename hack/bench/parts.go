@@ -23,7 +23,7 @@ type part struct {
 	groups []string
 	ratios []wanted
 	// measure returns the runs of each kind, those of one round at the same index.
-	measure func(ctx context.Context, l *lab, rounds int) ([][]report.Run, error)
+	measure func(ctx context.Context, l *lab, rounds int) ([][]Run, error)
 }
 
 // wanted is a ratio with its goal. over and under are indexes of kinds of runs; where they are the same, the ratio is that of reads to the floor.
@@ -87,8 +87,8 @@ func partsNamed(only string) ([]part, error) {
 type turn struct{ cluster, procedure string }
 
 // take lets turns be taken, and returns the runs of each. Every round begins with another one, so that none always follows the same: a drill leaves a cluster busy for a while.
-func take(ctx context.Context, l *lab, rounds int, turns ...turn) ([][]report.Run, error) {
-	runs := make([][]report.Run, len(turns))
+func take(ctx context.Context, l *lab, rounds int, turns ...turn) ([][]Run, error) {
+	runs := make([][]Run, len(turns))
 	for round := range rounds {
 		for k := range turns {
 			i := (round + k) % len(turns)
@@ -103,38 +103,38 @@ func take(ctx context.Context, l *lab, rounds int, turns ...turn) ([][]report.Ru
 }
 
 // procedures take turns on one cluster.
-func procedures(ctx context.Context, l *lab, rounds int) ([][]report.Run, error) {
+func procedures(ctx context.Context, l *lab, rounds int) ([][]Run, error) {
 	name, err := l.cluster(ctx, 1)
 	if err != nil {
-		return make([][]report.Run, 3), err
+		return make([][]Run, 3), err
 	}
 	defer func() { _ = l.remove(ctx, name) }()
 	return take(ctx, l, rounds, turn{name, kubeletStop}, turn{name, manifestMove}, turn{name, manifestEdit})
 }
 
 // database has a small one and a large one take turns.
-func database(ctx context.Context, l *lab, rounds int) ([][]report.Run, error) {
+func database(ctx context.Context, l *lab, rounds int) ([][]Run, error) {
 	return pair(ctx, l, rounds, 1, func(name string) error { return fill(ctx, l.kubeconfig(name)) })
 }
 
 // controlPlanes has one and three of them take turns.
-func controlPlanes(ctx context.Context, l *lab, rounds int) ([][]report.Run, error) {
+func controlPlanes(ctx context.Context, l *lab, rounds int) ([][]Run, error) {
 	return pair(ctx, l, rounds, 3, func(string) error { return nil })
 }
 
 // pair has a cluster of one control plane take turns with another one, which is made ready first.
-func pair(ctx context.Context, l *lab, rounds, nodes int, ready func(name string) error) ([][]report.Run, error) {
+func pair(ctx context.Context, l *lab, rounds, nodes int, ready func(name string) error) ([][]Run, error) {
 	var turns []turn
 	for _, n := range []int{1, nodes} {
 		name, err := l.cluster(ctx, n)
 		if err != nil {
-			return make([][]report.Run, 2), err
+			return make([][]Run, 2), err
 		}
 		defer func() { _ = l.remove(ctx, name) }()
 		turns = append(turns, turn{name, kubeletStop})
 	}
 	if err := ready(turns[1].cluster); err != nil {
-		return make([][]report.Run, 2), err
+		return make([][]Run, 2), err
 	}
 	return take(ctx, l, rounds, turns...)
 }
@@ -148,25 +148,36 @@ type Ratio struct {
 	Median float64 `json:"median"`
 	Most   float64 `json:"most"`
 	Of     int     `json:"of"`
+	// AtLeast is in how many rounds it is more than what is counted: reads never came back while somebody asked.
+	AtLeast int `json:"atLeast"`
 	// Met says whether the median is what the goal says.
 	Met bool `json:"met"`
 }
 
 func (r Ratio) verdict() string {
+	verdict := "missed"
 	if r.Met {
-		return "met"
+		verdict = "met"
 	}
-	return "missed"
+	if r.AtLeast > 0 {
+		verdict += fmt.Sprintf("; in %d at least, reads never came back", r.AtLeast)
+	}
+	return verdict
 }
 
 // of computes the ratio from the runs of each kind. A goal is met only by as many rounds as were asked for.
-func (w wanted) of(groups [][]report.Run, rounds int) Ratio {
-	over := report.Row{Runs: groups[w.over]}
+func (w wanted) of(groups [][]Run, rounds int) Ratio {
+	over := report.Row{Runs: bounded(groups[w.over])}
 	span := over.OverFloor()
 	if w.over != w.under {
-		span = over.Against(report.Row{Runs: groups[w.under]})
+		span = over.Against(report.Row{Runs: bounded(groups[w.under])})
 	}
 	r := Ratio{Name: w.name, Least: span.Least, Median: span.Median, Most: span.Most, Of: span.Back}
+	for _, run := range groups[w.over] {
+		if run.Outage.ReadSeconds == nil {
+			r.AtLeast++
+		}
+	}
 	if w.most > 0 {
 		r.Goal, r.Met = fmt.Sprintf("at most %g", w.most), span.Back == rounds && span.Median <= w.most
 	} else {
