@@ -73,7 +73,7 @@ and not an error. What was measured is reported in any case.`,
 				}
 			}
 			if !cmd.Flags().Changed("procedures") {
-				procedures = proceduresFor(mode)
+				procedures = proceduresFor(mode, o.each.nodes)
 			}
 			if err := o.parse(args, procedures, mode, cmd.Flags().Changed("nodes")); err != nil {
 				return err
@@ -86,7 +86,7 @@ and not an error. What was measured is reported in any case.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&procedures, "procedures", procedureNames(), "the procedures to compare, in this order; by default all that can be carried out in the mode of --data-dir-mode")
+	f.StringSliceVar(&procedures, "procedures", procedureNames(), "the procedures to compare, in this order; by default all that can be carried out in the mode of --data-dir-mode and on as many control planes as --nodes says")
 	addDataDirFlag(cmd, &mode)
 	f.IntVar(&o.runs, "runs", 1, "how many runs of each; they take turns")
 	given.add(cmd)

@@ -27,7 +27,10 @@ func newResumeCmd(a *App) *cobra.Command {
 What is proven in the end is the same. What lived in the process that was killed is not known, though: how long the outage was, and what watches that were
 open before it would have been told. Nodes of the cluster that don't run are started. If drill was putting the old state back when it was killed, this goes on with that.
 
-Exit status: as with "drill run".`,
+A run that was killed before it took the control plane down goes on with the snapshot that it has. EVERYTHING WRITTEN TO THE CLUSTER SINCE THAT SNAPSHOT IS LOST, however
+long ago it was. If the cluster has been used since, call "drill rollback": there is nothing to put back then, so that only ends the run and gives the cluster back.
+
+Exit status: as with "drill run"; 0 also if the run had come to its end before, whatever it came to.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRuns(a, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {

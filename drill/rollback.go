@@ -20,10 +20,12 @@ func newRollbackCmd(a *App) *cobra.Command {
 It is for a run whose drill was killed, or could not put the old state back itself, or was told to keep what it had made (--keep). It may be called again, from
 anywhere, and while the control plane is down; nodes of the cluster that don't run are started. The old data directory stays as it is: what it holds is restored into another one, with etcd's revision
 raised, because clients have seen the revisions of the recovery that is given up.
+EVERYTHING WRITTEN SINCE THE RUN TOOK THE CONTROL PLANE DOWN IS LOST, by whomever.
 
-With --cluster the run's journal is fetched from the control plane of that cluster where it isn't here, for when the machine that drill ran on is lost.
+With --cluster the run's journal is fetched from the control plane of that cluster where it isn't here, for when the machine that drill ran on is lost. The run's name is in
+/var/lib/drill/lock on the first control plane.
 
-Exit status: 0 the old state is back, or nothing had been changed; 1 it could not be tried; 2 usage; 3 it is not proven to be back; 130 interrupted.`,
+Exit status: 0 the old state is back, or there is nothing to do: nothing had been changed, it had been put back before, or the run passed or was cleaned; 1 it could not be tried; 2 usage; 3 it is not proven to be back; 130 interrupted.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRuns(a, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {

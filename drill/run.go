@@ -55,7 +55,9 @@ func newRunCmd(a *App) *cobra.Command {
 		Short: "Run scenarios: break a cluster, restore it, and prove what came back",
 		Long: `Run scenarios. Without --cluster each gets a cluster of its own, which is deleted afterwards.
 
-With --cluster the run happens on that cluster, and its control plane goes away for some seconds.
+With --cluster the run happens on that cluster, and its control plane goes away: for some seconds with
+kubelet-stop, for a minute or more with the other procedures, and where the recovery fails for as long as
+--outage-limit says and the rollback after it.
 EVERYTHING WRITTEN TO THAT CLUSTER BETWEEN THE SNAPSHOT AND THE RESTORE IS LOST, by whomever: that is what a
 restore does. Afterwards etcd runs on a directory of the run, below /var/lib/drill on each node; a later
 "kubeadm upgrade" would go back to the directory that kubeadm knows, so drill on clusters made for it. What the
@@ -131,7 +133,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	given.add(cmd)
 	f.IntVar(&o.lateWrites, "late-writes", 0, "make so many ConfigMaps after the snapshot, to see that the report names each of them as lost, and nothing else")
 	f.DurationVar(&o.outageLimit, "outage-limit", engine.DefaultOutageLimit, outageLimitHelp)
-	f.BoolVar(&o.keep, "keep", false, "leave the cluster as the run left it")
+	f.BoolVar(&o.keep, "keep", false, "leave the cluster as the run left it; after a failure no other drill can begin on it until drill rollback has put the old state back")
 	f.BoolVar(&o.literal, "literal", false, "type the commands that drill teach shows, instead of drill's own ways")
 	f.StringVar(&o.reportDir, "report-dir", "", "write report.json, junit.xml and metrics.prom here and, on failure, evidence")
 	_ = cmd.RegisterFlagCompletionFunc("procedure", completeProcedures())
@@ -142,7 +144,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	return cmd
 }
 
-const outageLimitHelp = "how long the recovery may take from when the control plane is taken down; one that takes longer has failed, and the old state is put back"
+const outageLimitHelp = "how long the recovery may take from when the control plane is taken down; one that takes longer has failed, and the old state is put back unless the cluster is thrown away or --keep is given. A single step has 5 minutes at most"
 
 // maxBump leaves room for some millions of restores below the largest revision, 1<<63 - 1.
 const maxBump = 1 << 40
@@ -174,7 +176,7 @@ func (o *runOptions) parse(names []string, procedureName, mode string, nodesGive
 		case o.literal && o.nodes != 1:
 			return usagef("--literal types on one control plane only")
 		case o.procedure.MaxMembers > 0 && o.nodes > o.procedure.MaxMembers:
-			return usagef("procedure %s is for %d control plane", o.procedure.Name, o.procedure.MaxMembers)
+			return usagef("procedure %s is for %d control plane, and --nodes is %d; choose another one: see drill list", o.procedure.Name, o.procedure.MaxMembers, o.nodes)
 		}
 	}
 	if o.cluster != "" {

@@ -215,7 +215,21 @@ func TestClaimedByWhom(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	tell("`drill resume first` carries the run on")
+	tell("`drill rollback first` ends the run and changes nothing, `drill resume first` carries it on, and what was written since")
+	add := func(e journal.Entry) {
+		t.Helper()
+		j, _, err := journal.Open(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(j.Append(e), j.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(journal.Entry{Kind: journal.StepBegins, At: time.Now(), Step: "stop-kubelet", Outage: true})
+	tell("`drill resume first` carries the run on, `drill rollback first` puts the old state back")
+	add(journal.Entry{Kind: journal.Ended, Verdict: plan.VerdictFailed}) // with --keep
+	tell("that run has ended (failed), and its old state was not put back: `drill rollback first` does that")
 	if other := errors.New("no such file"); job.explained(other) != other {
 		t.Error("another error was changed")
 	}

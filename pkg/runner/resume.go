@@ -443,6 +443,11 @@ func (j Job) explained(err error) error {
 			err, j.StateDir, id, id, claimed.Cluster)
 	case l.AtWork:
 		return fmt.Errorf("%w; it is at work: wait until it has ended, or interrupt it", err)
+	case l.End != nil:
+		return fmt.Errorf("%w; that run has ended (%s), and its old state was not put back: `drill rollback %s` does that", err, l.End.Verdict, id)
+	case l.OutageBegan.IsZero():
+		return fmt.Errorf("%w; that process is no more, and had not taken the control plane down: `drill rollback %s` ends the run and changes nothing, `drill resume %s` carries it on, and what was "+
+			"written since %s is lost", err, id, id, l.Run.StartedAt.UTC().Format(time.RFC3339))
 	default:
 		return fmt.Errorf("%w; that process is no more: `drill resume %s` carries the run on, `drill rollback %s` puts the old state back", err, id, id)
 	}

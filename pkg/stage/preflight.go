@@ -90,8 +90,8 @@ const (
 const (
 	certsPage      = "https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-certs/"
 	kubeletPage    = "https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/troubleshooting-kubeadm/#kubelet-client-cert"
-	makeRoom       = "make room there, or mount something larger; what earlier drills have left is in the folders under /var/lib/drill, of which the one that etcd's manifest names is in use"
-	makeRoomHere   = "make room there, or set XDG_STATE_HOME to a folder on a larger file system"
+	makeRoom       = "make room there, or mount something larger; `drill runs` lists earlier runs, and `drill clean RUN` removes what one has left under /var/lib/drill and refuses what is in use"
+	makeRoomHere   = "make room there, or set XDG_STATE_HOME to a folder on a larger file system, for this and all later calls: earlier runs and clusters are known only in the folder they were begun with"
 	stackedOnly    = "drill is for control planes made by kubeadm with their own etcd (https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/ha-topology/)"
 	reachNode      = "see that the machine is up and answers; a node of kind is a container, and `docker ps --all` says in which state"
 	manageByUnit   = "on the node, `systemctl status kubelet` and `journalctl -u kubelet` say what became of it, and `systemctl enable --now kubelet` starts it"
