@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -415,12 +416,14 @@ func (j Job) owns(ctx context.Context, state journal.State) error {
 	if len(state.Steps) == 0 {
 		return nil // it has done nothing
 	}
-	held, err := holder(ctx, cluster.ControlPlanes(j.Cluster)[0])
+	n := cluster.ControlPlanes(j.Cluster)[0]
+	held, err := holder(ctx, n)
 	switch {
 	case err != nil:
 		return err
 	case held == nil:
-		return fmt.Errorf("run %s does not have cluster %s: nobody has; is it another cluster of that name, or has somebody removed %s?", j.ID, j.Cluster.Name(), cluster.LockFile)
+		return fmt.Errorf("run %s does not have cluster %s: nobody has; is it another cluster of that name, or has somebody removed %s? if it is the same one, and nothing has drilled it since, "+
+			"this on node %s gives it back to the run: ln %s %s", j.ID, j.Cluster.Name(), cluster.LockFile, n.Name(), path.Join(stage.NodeDirs, j.ID, ownerFile), cluster.LockFile)
 	case held.Run != j.ID:
 		return j.explained(&ClaimedError{Cluster: j.Cluster.Name(), Claim: *held})
 	}

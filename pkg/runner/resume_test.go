@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -134,6 +135,30 @@ func TestNotItsOwn(t *testing.T) {
 		if _, err := takeUp(job, t.Context()); !errors.Is(err, ErrClaimed) {
 			t.Error(err)
 		}
+	}
+}
+
+// TestRemovedLock: with what the error says a run has its cluster again.
+func TestRemovedLock(t *testing.T) {
+	job := left(t, Job{}, journal.Entry{Kind: journal.StepBegins, Step: "stop-kubelet", Phase: plan.Recover, Outage: true})
+	n := job.Cluster.(lab)[0]
+	if err := errors.Join(job.claim(t.Context()), os.Remove(n.path(cluster.LockFile))); err != nil {
+		t.Fatal(err)
+	}
+	state, err := Find(job.StateDir, job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, hint, _ := strings.Cut(fmt.Sprint(job.owns(t.Context(), state.State)), "to the run: ")
+	argv := strings.Fields(hint)
+	if len(argv) != 3 || argv[0] != "ln" {
+		t.Fatalf("the hint is %q", hint)
+	}
+	if _, err := cluster.Run(t.Context(), n, argv...); err != nil {
+		t.Fatal(err)
+	}
+	if err := job.owns(t.Context(), state.State); err != nil {
+		t.Error(err)
 	}
 }
 
