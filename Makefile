@@ -12,7 +12,7 @@ REPORTS    ?= $(CURDIR)/reports
 # How many runs of each `make bench` measures.
 RUNS       ?= 10
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
-LABELS     ?= !soak && !engine && (!crash || sample)
+LABELS     ?= !soak && !engine && !matrix && (!crash || sample)
 
 # Which part of `make crash`, for example: make crash KILLS='crash && single' (or ha, move, edit: see e2e/crash_test.go)
 KILLS      ?= crash
@@ -59,6 +59,12 @@ e2e: engine build ## Run the tests on real kind clusters
 soak: engine ## Drill one cluster ten times in a row
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) soak
+
+.PHONY: matrix
+matrix: MINUTES = 240
+matrix: engine ## Restore in every way: each procedure in each mode, from either kind of snapshot, on one and on three control planes
+	@mkdir -p '$(REPORTS)'
+	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) matrix
 
 .PHONY: sabotage
 sabotage: engine ## Run the sabotaged drills alone: each fault must be caught by its checks

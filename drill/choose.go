@@ -38,11 +38,11 @@ func procedureIn(name, mode string) (procedure.Procedure, error) {
 	return p, nil
 }
 
-// proceduresFor names the procedures that can be carried out in that mode and on as many control planes; all of them where there is no such mode, which is told elsewhere.
-func proceduresFor(mode string, nodes int) []string {
+// proceduresFor names the procedures that can be carried out in that mode; all of them where there is no such mode, which is told elsewhere.
+func proceduresFor(mode string) []string {
 	var names []string
 	for _, p := range procedure.All() {
-		if _, err := p.In(procedure.DataDirMode(mode)); err == nil && (p.MaxMembers == 0 || nodes <= p.MaxMembers) {
+		if _, err := p.In(procedure.DataDirMode(mode)); err == nil {
 			names = append(names, p.Name)
 		}
 	}

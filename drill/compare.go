@@ -73,7 +73,7 @@ and not an error. What was measured is reported in any case.`,
 				}
 			}
 			if !cmd.Flags().Changed("procedures") {
-				procedures = proceduresFor(mode, o.each.nodes)
+				procedures = proceduresFor(mode)
 			}
 			if err := o.parse(args, procedures, mode, cmd.Flags().Changed("nodes")); err != nil {
 				return err
@@ -86,7 +86,7 @@ and not an error. What was measured is reported in any case.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&procedures, "procedures", procedureNames(), "the procedures to compare, in this order; by default all that can be carried out in the mode of --data-dir-mode and on as many control planes as --nodes says")
+	f.StringSliceVar(&procedures, "procedures", procedureNames(), "the procedures to compare, in this order; by default all that can be carried out in the mode of --data-dir-mode")
 	addDataDirFlag(cmd, &mode)
 	f.IntVar(&o.runs, "runs", 1, "how many runs of each; they take turns")
 	given.add(cmd)
@@ -137,9 +137,6 @@ func (o *compareOptions) parse(args, procedures []string, mode string, nodesGive
 		}
 		o.procedures[i] = each.procedure
 		o.each.scenarios = each.scenarios
-		if nodes := each.scenarios[0].Nodes; !nodesGiven && each.cluster == "" && p.MaxMembers > 0 && nodes > p.MaxMembers {
-			return usagef("procedure %s is for %d control plane, and scenario %s has %d; name others with --procedures", p.Name, p.MaxMembers, args[0], nodes)
-		}
 	}
 	switch {
 	case o.runs < 1 || o.runs > mostRuns:
@@ -329,11 +326,6 @@ func (c *comparison) next(ctx context.Context, o runOptions, first bool) (report
 			return job.CouldNotBegin(ctx, began, info, err), nil
 		}
 		c.cluster = taken
-		for _, v := range c.variations { // not one run is begun unless all of them can be
-			if err := v.suits(taken); err != nil {
-				return report.Run{}, err
-			}
-		}
 	}
 	return on.play(ctx, job, c.cluster), nil
 }

@@ -118,9 +118,6 @@ func TestComparisonKeepsItsClusterFit(t *testing.T) {
 		"the wish is senseless": {
 			stageHand{trouble: fmt.Errorf("looking: %w", cluster.ErrNotFound)}, true, "no cluster", 0, false, "no such cluster",
 		},
-		"a procedure is not for the cluster": {
-			stageHand{clusters: 1, nodes: 3}, true, "take give back", 0, false, "procedure manifest-edit is for 1 control plane, and cluster lab has 3",
-		},
 		"a named cluster is never exchanged": {
 			stageHand{verdicts: []plan.Verdict{p, f}, rollback: plan.StatusFailed, clusters: 2}, true,
 			"take kubelet-stop manifest-edit give back", 2, false, "",

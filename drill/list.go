@@ -21,8 +21,6 @@ type catalogue struct {
 
 type procedureEntry struct {
 	plan.Entry
-	// MaxNodes is how many control planes it can restore at most; 0 means any number.
-	MaxNodes int `json:"maxNodes"`
 	// BumpsRevision says whether it raises etcd's revision unless told otherwise.
 	BumpsRevision bool `json:"bumpsRevision"`
 	// Renews are the components that it begins anew besides etcd unless told otherwise.
@@ -40,7 +38,7 @@ func readCatalogue() catalogue {
 		c.Scenarios = append(c.Scenarios, scenarioEntry{s.Entry, s.Nodes})
 	}
 	for _, p := range procedure.All() {
-		c.Procedures = append(c.Procedures, procedureEntry{p.Entry, p.MaxMembers, p.Bump, append([]string{}, p.Renews...)})
+		c.Procedures = append(c.Procedures, procedureEntry{p.Entry, p.Bump, append([]string{}, p.Renews...)})
 	}
 	for _, k := range proof.Checks(&proof.Subject{}) {
 		c.Checks = append(c.Checks, plan.Entry{Name: k.Name, Summary: k.Summary})

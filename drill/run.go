@@ -175,8 +175,6 @@ func (o *runOptions) parse(names []string, procedureName, mode string, nodesGive
 			return usagef("--nodes is 1 or 3, not %d: etcd needs an odd number of members, and more than 3 show nothing new", o.nodes)
 		case o.literal && o.nodes != 1:
 			return usagef("--literal types on one control plane only")
-		case o.procedure.MaxMembers > 0 && o.nodes > o.procedure.MaxMembers:
-			return usagef("procedure %s is for %d control plane, and --nodes is %d; choose another one: see drill list", o.procedure.Name, o.procedure.MaxMembers, o.nodes)
 		}
 	}
 	if o.cluster != "" {
@@ -407,8 +405,6 @@ func (l lease) take(ctx context.Context) (cluster.Cluster, plan.ClusterInfo, err
 func (o runOptions) suits(c cluster.Cluster) error {
 	n := len(cluster.ControlPlanes(c))
 	switch {
-	case o.procedure.MaxMembers > 0 && n > o.procedure.MaxMembers:
-		return usagef("procedure %s is for %d control plane, and cluster %s has %d", o.procedure.Name, o.procedure.MaxMembers, c.Name(), n)
 	case o.literal && n > 1:
 		return usagef("--literal types on one control plane only, and cluster %s has %d", c.Name(), n)
 	default:

@@ -125,5 +125,6 @@ var _ = Describe("deployment-loss", func() {
 		BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 3) }, NodeTimeout(15*time.Minute))
 		follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), controlPlanes: 3},
 			func() cluster.Cluster { return c })
+		killed(procedure.KubeletStop(), func() cluster.Cluster { return c }, []died{{step: "join-etcd", moment: after, down: true, sample: true}}, resume())
 	})
 })

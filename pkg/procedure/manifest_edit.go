@@ -15,6 +15,10 @@ import (
 // cluster back, which is why it is here.
 //
 // What is to begin anew all the same is restarted once the new etcd is ready.
+//
+// Of several control planes all manifests are edited at the same time, and each kubelet replaces its etcd when it gets to it. Members of before and restored ones then run beside each other at the same
+// addresses. They don't mix: the token gives the restored cluster an ID of its own, and etcd answers no peer of another one (server/etcdserver/api/rafthttp/http.go, checkClusterCompatibilityFromHeader). Nor do both
+// serve: the one or the other has no majority.
 func ManifestEdit() Procedure {
 	const bumps = false
 	return Procedure{
@@ -24,7 +28,6 @@ func ManifestEdit() Procedure {
 		},
 		Bump:          bumps,
 		editsManifest: true,
-		MaxMembers:    1, // with several members the edited one would be a stranger to the others, which still run the old cluster
 		build: func(t Target) Recovery {
 			sc := t.scope(nil)
 			waits := waitSteps(t, sc) // etcd, API server, controller manager, scheduler

@@ -11,8 +11,6 @@ import (
 // Procedure is one way to restore.
 type Procedure struct {
 	plan.Entry
-	// MaxMembers is the largest number of control planes that it is for; 0 means any.
-	MaxMembers int
 	// Bump says whether it restores with a raised revision unless told otherwise.
 	Bump bool
 	// Renews are the components that it begins anew besides etcd, unless told otherwise: some of Components. Each of them can be kept, and

@@ -41,6 +41,7 @@ func variants() []variant {
 		{file: "kubelet-stop-swap-keeping-kubelet", procedure: swapped(procedure.KubeletStop()), keep: []string{"kubelet"}},
 		{file: "manifest-move-swap", procedure: swapped(procedure.ManifestMove()), undone: true},
 		{file: "manifest-edit", procedure: procedure.ManifestEdit(), undone: true},
+		{file: "manifest-edit-three", procedure: procedure.ManifestEdit(), three: true, undone: true},
 		{file: "manifest-edit-renewing-everything", procedure: procedure.ManifestEdit(), renew: procedure.Components()},
 	}
 }

@@ -98,9 +98,6 @@ func Set(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Option
 	if err := p.Check(o.KeepRunning, o.Renew); err != nil {
 		return nil, err
 	}
-	if n := len(cluster.ControlPlanes(c)); p.MaxMembers > 0 && n > p.MaxMembers {
-		return nil, fmt.Errorf("procedure %s is for %d control plane, and cluster %s has %d", p.Name, p.MaxMembers, c.Name(), n)
-	}
 	on := dirOnNodes(o.RunID)
 	snapshot, unsound := o.checkGiven(ctx)
 	wants := premises{dir: o.Dir, nodeDir: on, swaps: p.DataDirMode() == procedure.DataDirSwap, typed: o.Literal}
