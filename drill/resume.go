@@ -18,7 +18,7 @@ import (
 )
 
 func newResumeCmd(a *App) *cobra.Command {
-	o := takeUpOptions{app: a, takeUp: runner.Job.Resume, fine: func(r report.Run) bool { return r.Verdict == plan.VerdictPassed }}
+	o := takeUpOptions{app: a, takeUp: runner.Job.Resume, fine: func(r report.Run, _ bool) bool { return r.Verdict == plan.VerdictPassed }}
 	cmd := &cobra.Command{
 		Use:   "resume RUN",
 		Short: "Carry on a run whose drill was killed",
@@ -30,7 +30,9 @@ open before it would have been told. Nodes of the cluster that don't run are sta
 A run that was killed before it took the control plane down goes on with the snapshot that it has. EVERYTHING WRITTEN TO THE CLUSTER SINCE THAT SNAPSHOT IS LOST, however
 long ago it was. If the cluster has been used since, call "drill rollback": there is nothing to put back then, so that only ends the run and gives the cluster back.
 
-Exit status: as with "drill run"; 0 also if the run had come to its end before, whatever it came to.`,
+Called again when the run has come to its end, it changes nothing, and tells once more what the run came to.
+
+Exit status: as with "drill run", and 3 if the old state was put back.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRuns(a, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,8 +52,8 @@ type takeUpOptions struct {
 	output  outputFlag
 	// takeUp is runner.Job's Resume or Rollback.
 	takeUp func(runner.Job, context.Context) (report.Run, error)
-	// fine are the verdicts that are a success here.
-	fine func(report.Run) bool
+	// fine says whether what the run came to is a success here; over, that it had come to it before.
+	fine func(r report.Run, over bool) bool
 }
 
 // takeUp takes a run up again.
@@ -62,6 +64,9 @@ func takeUp(ctx context.Context, o takeUpOptions) error {
 	l, err := runner.Find(o.app.StateDir, o.id)
 	if errors.Is(err, runner.ErrNoRun) && o.cluster == "" {
 		return usageError{fmt.Errorf("%w; `%s runs` lists those there are", err, o.app.Self)}
+	}
+	if err == nil && o.cluster != "" && l.Run.Cluster != o.cluster {
+		return usagef("run %s was on cluster %s, and --cluster is %s", o.id, l.Run.Cluster, o.cluster)
 	}
 	provider, providerErr := o.app.provider(ctx, nil)
 	if providerErr != nil {
@@ -128,17 +133,17 @@ func (o takeUpOptions) show(ctx context.Context, job runner.Job, c cluster.Clust
 	defer func() { _ = view.Close() }() // its error is looked at below, where there is one to tell
 	job.Cluster, job.StateDir, job.Worker, job.Observers = c, o.app.StateDir, o.app.Worker, []plan.Observer{view}
 	run, err := o.takeUp(job, ctx)
+	over := errors.Is(err, runner.ErrNothingToDo)
 	switch {
-	case errors.Is(err, runner.ErrNothingToDo):
+	case over:
 		view.Say(err.Error())
-		return view.Close()
 	case err != nil && run.ID == "":
 		return errors.Join(err, view.Close())
 	case err != nil:
 		view.Say("Warning: " + err.Error())
 	}
 	var problems []error
-	if job.ReportDir != "" && run.ID != "" { // as whoever began the run asked for
+	if job.ReportDir != "" && !over { // as whoever began the run asked for
 		paths, err := report.WriteDir(job.ReportDir, report.NewDocument(run))
 		problems = append(problems, err)
 		view.Report(paths...)
@@ -152,7 +157,7 @@ func (o takeUpOptions) show(ctx context.Context, job runner.Job, c cluster.Clust
 		return fmt.Errorf("the result (%s) could not be reported: %w", run.Verdict, errors.Join(problems...))
 	case ctx.Err() != nil:
 		return exitError{exitInterrupted}
-	case o.fine(run):
+	case o.fine(run, over):
 		return nil
 	case run.Rollback != "": // the recovery was given up
 		return exitError{exitFailed}

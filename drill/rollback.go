@@ -9,8 +9,8 @@ import (
 )
 
 func newRollbackCmd(a *App) *cobra.Command {
-	o := takeUpOptions{app: a, takeUp: runner.Job.Rollback, fine: func(r report.Run) bool {
-		return r.Rollback == plan.StatusPassed || r.Rollback == "" && r.Verdict == plan.VerdictInterrupted
+	o := takeUpOptions{app: a, takeUp: runner.Job.Rollback, fine: func(r report.Run, over bool) bool {
+		return over || r.Rollback == plan.StatusPassed || r.Rollback == "" && r.Verdict == plan.VerdictInterrupted
 	}}
 	cmd := &cobra.Command{
 		Use:   "rollback RUN",
@@ -25,7 +25,8 @@ EVERYTHING WRITTEN SINCE THE RUN TOOK THE CONTROL PLANE DOWN IS LOST, by whomeve
 With --cluster the run's journal is fetched from the control plane of that cluster where it isn't here, for when the machine that drill ran on is lost. The run's name is in
 /var/lib/drill/lock on the first control plane.
 
-Exit status: 0 the old state is back, or there is nothing to do: nothing had been changed, it had been put back before, or the run passed or was cleaned; 1 it could not be tried; 2 usage; 3 it is not proven to be back; 130 interrupted.`,
+Exit status: 0 the old state is back, or there is nothing to do: nothing had been changed, or it had been put back before; 1 it could not be tried, or can't be put back any more,
+since the run passed or was cleaned; 2 usage; 3 it is not proven to be back; 130 interrupted.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRuns(a, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {

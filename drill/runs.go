@@ -24,6 +24,8 @@ type listedRun struct {
 	State string `json:"state"`
 	// Rollback is what came of putting the old state back; empty where that was not done.
 	Rollback plan.Status `json:"rollback"`
+	// HoldsCluster says that the run has its cluster to itself until it is resumed or rolled back: it is abandoned, or its recovery was not proven and the old state is not back.
+	HoldsCluster bool `json:"holdsCluster"`
 	// CleanedAt is when what it had left was removed; null as long as it was not.
 	CleanedAt *time.Time `json:"cleanedAt"`
 	// Host and PID are of the process that took the run up last.
@@ -47,6 +49,7 @@ func listedRunOf(l runner.Listed) listedRun {
 		ID: l.Run.ID, Scenario: l.Run.Scenario, Procedure: l.Run.Procedure, Provider: l.Run.Provider, Cluster: l.Run.Cluster, StartedAt: l.Run.StartedAt,
 		Host: l.Owner.Host, PID: l.Owner.PID,
 	}
+	r.HoldsCluster = l.Err == nil && !l.Settled()
 	if n := len(l.Steps); n > 0 {
 		r.LastStep = l.Steps[n-1].Name
 	}
@@ -77,7 +80,8 @@ func newRunsCmd(a *App) *cobra.Command {
 		Long: `List the runs of which there is a journal in the state directory ($XDG_STATE_HOME/drill, or ~/.local/state/drill), the latest last.
 
 A run that is "abandoned" has no process any more and has not come to its end: its cluster may be half way through a recovery, and is kept from other
-drills. "drill resume" carries it on, "drill rollback" puts the old state back. "drill clean" removes what a run has left; it is listed all the same.`,
+drills. "drill resume" carries it on, "drill rollback" puts the old state back. A run that failed and was kept as it was (--keep), or could not be rolled back, also "holds its cluster"
+until it is rolled back. "drill clean" removes what a run has left; it is listed all the same.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := a.needsState(); err != nil {
@@ -120,6 +124,9 @@ func printRuns(out io.Writer, runs []listedRun) error {
 		}
 		if r.CleanedAt != nil {
 			state += ", cleaned"
+		}
+		if r.HoldsCluster && r.State != stateAtWork && r.State != stateAbandoned { // which says it
+			state += ", holds its cluster"
 		}
 		if r.State == stateAtWork {
 			state += fmt.Sprintf(" (process %d)", r.PID)

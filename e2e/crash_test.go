@@ -135,9 +135,15 @@ func (p place) takes(ctx SpecContext, up takeUp, d died, id string) {
 	AddReportEntry(outcomeEntry, outcome{up.done, r}, ReportEntryVisibilityNever)
 	Expect(filepath.Join(runner.Dir(p.stateDir(), id), "report.json")).To(BeAnExistingFile())
 
-	again := p.drill(up.command, id)
-	Eventually(ctx, again).Should(gexec.Exit(0))
-	Expect(string(again.Out.Contents())).To(ContainSubstring("there is nothing to do"))
+	again := p.drill(up.command, id, "-o", "json")
+	if up.command == "rollback" && r.Verdict == plan.VerdictPassed {
+		Eventually(ctx, again).Should(gexec.Exit(1))
+		Expect(string(again.Err.Contents())).To(ContainSubstring("the old state can't be put back: run " + id + " passed"))
+		return
+	}
+	Eventually(ctx, again).Should(gexec.Exit(up.status))
+	Expect(string(again.Err.Contents())).To(ContainSubstring("there is nothing to do"))
+	Expect(document(again).Runs[0]).To(Equal(r))
 }
 
 // killed makes specs of what is done about runs that were killed, for each of the cases.

@@ -116,6 +116,15 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 		refused(ctx, alone, "LoadState=loaded, ActiveState=inactive", "systemctl enable --now kubelet")
 	}, SpecTimeout(specLimit))
 
+	It("is told that a copy of etcd's manifest lies beside it", func(ctx SpecContext) {
+		const manifest = controlplane.ManifestDir + "/etcd.yaml"
+		on(ctx, n, "systemctl", "stop", "kubelet") // it would end etcd
+		DeferCleanup(func(ctx SpecContext) { on(ctx, n, "systemctl", "start", "kubelet") })
+		on(ctx, n, "cp", manifest, manifest+".bak")
+		DeferCleanup(func(ctx SpecContext) { on(ctx, n, "rm", manifest+".bak") })
+		refused(ctx, alone, "for 2 reasons", manifest+".bak on "+n.Name()+": expected one manifest of pod kube-system/etcd, "+manifest, "move what doesn't belong there out of ")
+	}, SpecTimeout(specLimit))
+
 	It("is told that the disk is too full", func(ctx SpecContext) {
 		const dir = "/var/lib/drill"
 		cfg, err := controlplane.ReadEtcdConfig(ctx, n)

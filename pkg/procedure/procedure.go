@@ -43,7 +43,7 @@ type Recovery struct {
 
 // Target is what is to be restored, and where.
 type Target struct {
-	// Members are the control planes, each with what its etcd manifest says.
+	// Members are the control planes, each with what its etcd manifest says. The data directory of each is a volume of its own, without DataSubPath.
 	Members []controlplane.Member
 	// Mode is how etcd gets to run on the restored data directory: that of the procedure.
 	Mode DataDirMode

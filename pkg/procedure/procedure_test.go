@@ -436,20 +436,6 @@ func paths(n *recorder) []string {
 	return out
 }
 
-// TestDataDirBelowItsVolume: exchanging the volume would exchange more than the data, so it is refused before anything stops.
-func TestDataDirBelowItsVolume(t *testing.T) {
-	for _, p := range procedure.All() {
-		target := three()
-		target.Members = target.Members[:1]
-		target.Members[0].Etcd.DataSubPath = "member-data"
-		target.Members[0].Node = &recorder{name: "cp-a", files: map[string][]byte{}}
-		s := p.Build(target).Steps[1]
-		if err := s.Do(t.Context()); err == nil || !strings.Contains(err.Error(), "member-data below its volume etcd-data") {
-			t.Errorf("%s, step %s: %v", p.Name, s.Name, err)
-		}
-	}
-}
-
 // TestOwnHands: restoring and releasing are the target's.
 func TestOwnHands(t *testing.T) {
 	target := three()

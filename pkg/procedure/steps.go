@@ -125,12 +125,8 @@ func (t Target) keepArgvs() [][]string {
 	return [][]string{{"mkdir", "-p", "-m", "0700", t.StateDir}, {"cp", "--preserve", "--backup=numbered", manifestPath, t.kept()}}
 }
 
-// keepManifest keeps a copy of the node's manifest, unless there is no such volume to exchange as drill can.
+// keepManifest keeps a copy of the node's manifest.
 func (t Target) keepManifest(ctx context.Context, m controlplane.Member) error {
-	if m.Etcd.DataSubPath != "" {
-		return fmt.Errorf("etcd's data directory is %s below its volume %s; only a volume that is the data directory, as kubeadm makes it, can be exchanged",
-			m.Etcd.DataSubPath, m.Etcd.DataVolume)
-	}
 	if err := runAll(ctx, m, t.keepArgvs()); err != nil {
 		return fmt.Errorf("keeping a copy of the manifest: %w", err)
 	}

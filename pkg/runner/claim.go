@@ -61,7 +61,8 @@ func readLock(ctx context.Context, n cluster.Node) (*Claim, string, error) {
 	}
 	var c Claim
 	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, "", fmt.Errorf("node %s: %s is damaged: %w; see which run has a folder beside it, roll that back, and remove the file", n.Name(), cluster.LockFile, err)
+		return nil, "", fmt.Errorf("node %s: %s is damaged: %w; hint: `ls %s/*/%s` on that node names the runs that have had the cluster: "+
+			"this gives it back to RUN, which can then be resumed or rolled back: ln -f %s/RUN/%s %s", n.Name(), cluster.LockFile, err, stage.NodeDirs, ownerFile, stage.NodeDirs, ownerFile, cluster.LockFile)
 	}
 	return &c, strings.TrimSpace(string(b)), nil
 }

@@ -35,6 +35,8 @@ var (
 	ErrNothingToDo = errors.New("there is nothing to do")
 	// ErrCantResume: the run can be put back only.
 	ErrCantResume = errors.New("it can't be carried on")
+	// ErrCantRollBack: the run has come to an end after which the old state can't be put back any more.
+	ErrCantRollBack = errors.New("the old state can't be put back")
 )
 
 // settings are what a journal keeps of a job.
@@ -170,7 +172,8 @@ func JobOf(r journal.Run) (Job, error) {
 }
 
 // Resume carries the run on that an earlier process has left, from where that stopped. Where it was putting the old state back, so does Resume. The error wraps ErrNothingToDo,
-// ErrCantResume, journal.ErrAtWork or stage.ErrForgotten, and then nothing was touched; otherwise it is for a report that could not be kept.
+// ErrCantResume, ErrCantRollBack, journal.ErrAtWork or stage.ErrForgotten, and then nothing was touched; otherwise it is for a report that could not be kept. With ErrNothingToDo comes what the run had come
+// to before.
 func (j Job) Resume(ctx context.Context) (report.Run, error) {
 	return j.takeUp(ctx, func(s journal.State) (undo bool, err error) {
 		var with settings
@@ -178,8 +181,6 @@ func (j Job) Resume(ctx context.Context) (report.Run, error) {
 			return false, err
 		}
 		switch {
-		case !s.Cleaned.IsZero():
-			return false, cleanedUp(s)
 		case s.Settled():
 			return false, fmt.Errorf("%w: run %s has come to its end: %s", ErrNothingToDo, s.Run.ID, s.End.Verdict)
 		case s.End != nil && s.End.Rollback == "":
@@ -205,24 +206,19 @@ func (j Job) Resume(ctx context.Context) (report.Run, error) {
 func (j Job) Rollback(ctx context.Context) (report.Run, error) {
 	return j.takeUp(ctx, func(s journal.State) (undo bool, err error) {
 		switch {
-		case !s.Cleaned.IsZero():
-			return false, cleanedUp(s)
-		case s.End == nil || s.End.Rollback == plan.StatusFailed:
+		case s.End == nil:
 			return true, nil
 		case s.End.Rollback == plan.StatusPassed:
 			return false, fmt.Errorf("%w: the state from before run %s was put back at %s", ErrNothingToDo, s.Run.ID, s.End.At.Format(time.RFC3339))
 		case s.OutageBegan.IsZero():
 			return false, fmt.Errorf("%w: run %s ended (%s) before it changed anything on the control plane", ErrNothingToDo, s.Run.ID, s.End.Verdict)
+		case !s.Cleaned.IsZero():
+			return false, fmt.Errorf("%w: what run %s had left was removed at %s; a backup can be restored instead", ErrCantRollBack, s.Run.ID, s.Cleaned.Format(time.RFC3339))
 		case s.End.Verdict == plan.VerdictPassed:
-			return false, fmt.Errorf("%w: run %s passed, and what has been written since would be lost", ErrNothingToDo, s.Run.ID)
+			return false, fmt.Errorf("%w: run %s passed, and what has been written since would be lost; its report says which objects the recovery has lost", ErrCantRollBack, s.Run.ID)
 		}
 		return true, nil
 	})
-}
-
-// cleanedUp says that what could be put back is no more.
-func cleanedUp(s journal.State) error {
-	return fmt.Errorf("%w: what run %s had left was removed at %s", ErrNothingToDo, s.Run.ID, s.Cleaned.Format(time.RFC3339))
 }
 
 // takeUp takes the run up as its journal says it was left.
@@ -241,8 +237,11 @@ func (j Job) takeUp(ctx context.Context, decide func(journal.State) (undo bool, 
 
 func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journal.State, decide func(journal.State) (undo bool, err error)) (report.Run, error) {
 	undo, err := decide(state)
-	if errors.Is(err, ErrNothingToDo) {
-		return report.Run{}, errors.Join(err, j.release(ctx)) // which the process that ended the run may have been killed before
+	switch { // the process that ended the run may have been killed before it gave the cluster back
+	case errors.Is(err, ErrNothingToDo):
+		return j.reported(state), errors.Join(err, j.release(ctx))
+	case errors.Is(err, ErrCantRollBack):
+		return report.Run{}, errors.Join(err, j.release(ctx))
 	}
 	if err == nil && undo && len(state.Steps) == 0 {
 		return j.settle(ctx, book, state)
@@ -305,6 +304,20 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 		}
 	}
 	return j.walk(ctx, book, s, &builder, how, past, unkept)
+}
+
+// reported is what the run has come to, as it was reported. Where there is no report of it any more, it is what the journal says.
+func (j Job) reported(s journal.State) report.Run {
+	content, err := os.ReadFile(filepath.Join(Dir(j.StateDir, j.ID), report.JSONFile))
+	var doc report.Document
+	if err == nil && json.Unmarshal(content, &doc) == nil && len(doc.Runs) == 1 && doc.Runs[0].ID == j.ID {
+		return doc.Runs[0]
+	}
+	r := report.Run{ID: j.ID, Scenario: s.Run.Scenario, Procedure: s.Run.Procedure, StartedAt: s.Run.StartedAt, Resumed: s.Resumed}
+	r.Cluster.Name = s.Run.Cluster
+	r.Verdict, r.Reason, r.Rollback = s.End.Verdict, s.End.Reason, s.End.Rollback
+	r.Warnings = []string{"there is no report of this run any more: this is what its journal says"}
+	return r
 }
 
 // How often a control plane is asked whether it answers, and how long it may take to do so.

@@ -67,7 +67,7 @@ func TestWhatCanBeTakenUp(t *testing.T) {
 		"killed in the outage":            {Job{}, []journal.Entry{deployed, down}, goes, goes, ""},
 		"typed":                           {Job{Literal: true}, []journal.Entry{deployed, down}, ErrCantResume, goes, "typed"},
 		"with something that was to stay": {Job{KeepRunning: []string{"kubelet"}}, []journal.Entry{deployed, down}, ErrCantResume, goes, "live on"},
-		"passed":                          {Job{}, []journal.Entry{deployed, down, end(plan.VerdictPassed, "")}, ErrNothingToDo, ErrNothingToDo, "passed"},
+		"passed":                          {Job{}, []journal.Entry{deployed, down, end(plan.VerdictPassed, "")}, ErrNothingToDo, ErrCantRollBack, "passed"},
 		"failed, and put back":            {Job{}, []journal.Entry{deployed, down, end(plan.VerdictFailed, plan.StatusPassed)}, ErrNothingToDo, ErrNothingToDo, "a-run"},
 		"failed, and not put back":        {Job{}, []journal.Entry{deployed, down, end(plan.VerdictFailed, plan.StatusFailed)}, goes, goes, ""},
 		"failed, and kept":                {Job{Keep: true}, []journal.Entry{deployed, down, end(plan.VerdictFailed, "")}, ErrCantResume, goes, "kept as it was"},
@@ -96,7 +96,10 @@ func TestWhatCanBeTakenUp(t *testing.T) {
 				takeUp func(Job, context.Context) (report.Run, error)
 				want   error
 			}{{Job.Resume, c.resume}, {Job.Rollback, c.rollback}} {
-				_, err := way.takeUp(job, t.Context())
+				run, err := way.takeUp(job, t.Context())
+				if over := way.want == ErrNothingToDo; over != (run.ID == job.ID) || over && run.Verdict != c.entries[len(c.entries)-1].Verdict {
+					t.Errorf("%s %s is reported", run.ID, run.Verdict)
+				}
 				if !errors.Is(err, way.want) || errors.Is(way.want, ErrCantResume) && !strings.Contains(err.Error(), c.why) || errors.Is(way.want, ErrNothingToDo) && !strings.Contains(err.Error(), "a-run") {
 					t.Errorf("%v, want %v (%s)", err, way.want, c.why)
 				}
@@ -105,7 +108,7 @@ func TestWhatCanBeTakenUp(t *testing.T) {
 					t.Errorf("the journal has become\n%s, %v", after, err)
 				}
 			}
-			nothing := c.resume == ErrNothingToDo && c.rollback == ErrNothingToDo
+			nothing := c.resume == ErrNothingToDo
 			for _, ran := range n.ran {
 				if released := nothing && ran == "rm -f -- "+cluster.LockFile; !released && ran != "true" && !strings.HasPrefix(ran, "read ") {
 					t.Errorf("on the node: %q", ran)

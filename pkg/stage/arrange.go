@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/proof"
@@ -300,13 +299,6 @@ func (s *Stage) readEtcdCommand(ctx context.Context) error {
 		return err
 	}
 	for _, m := range s.Target.Members {
-		files, err := controlplane.ManifestFiles(ctx, m.Node)
-		if err != nil {
-			return err
-		}
-		if conflicts := proof.ManifestConflicts(m.Name, files); len(conflicts) > 0 {
-			return fmt.Errorf("%s; kubelet runs every file there whose name doesn't begin with a dot: move what doesn't belong there to another folder", conflicts[0])
-		}
 		pod, err := client.CoreV1().Pods(metav1.NamespaceSystem).Get(ctx, "etcd-"+m.Name, metav1.GetOptions{})
 		if err != nil {
 			return fmt.Errorf("the pod of etcd on node %s: %w", m.Name, err)

@@ -171,9 +171,7 @@ func (s *survey) swappable(ctx context.Context) {
 	dir := s.etcd.HostDataDir
 	r := Refusal{What: "etcd's data directory can't be renamed", Want: swapWanted, Hint: swapHint}
 	if s.etcd.DataSubPath != "" {
-		r.Seen = fmt.Sprintf("it is %s below its volume %s", s.etcd.DataSubPath, s.etcd.DataVolume)
-		s.refuse(r)
-		return
+		return // which is refused in any mode
 	}
 	unknown := Refusal{What: "whether etcd's data directory can be renamed can't be told", Want: swapWanted, Hint: swapHint}
 	// What doesn't exist yet will be on the file system of what does above it.

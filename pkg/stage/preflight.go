@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/proof"
 )
 
 // Refusal is a reason not to begin a run. It was found before anything was touched.
@@ -198,8 +199,10 @@ func (s *survey) ask(ctx context.Context) {
 		return
 	}
 	s.known = true
+	s.volume()
 	var kubeconfigs []certificate
 	together(
+		func() { s.manifests(ctx) },
 		func() { s.kubelet(ctx) },
 		func() { s.processes(ctx) },
 		func() { s.apiServer(ctx) },
@@ -245,6 +248,42 @@ func (s *survey) noEtcd(ctx context.Context, err error) {
 		}
 	}
 	s.reasons = append(s.reasons, fmt.Errorf("node %s: %w", s.node.Name(), err))
+}
+
+// volume makes sure that etcd's data directory can be exchanged without anything else.
+func (s *survey) volume() {
+	if s.etcd.DataSubPath == "" {
+		return
+	}
+	s.refuse(Refusal{
+		What: "etcd's data directory is no volume of its own",
+		Seen: fmt.Sprintf("it is %s below its volume %s", s.etcd.DataSubPath, s.etcd.DataVolume),
+		Want: "a volume that is the data directory, as kubeadm makes it, since what is exchanged is the volume",
+		Hint: "let hostPath and mountPath of volume " + s.etcd.DataVolume + " in " + controlplane.ManifestDir + "/etcd.yaml be the data directory itself",
+	})
+}
+
+// manifests makes sure that kubelet can start what it is to start: with two files that make one pod it may start neither.
+func (s *survey) manifests(ctx context.Context) {
+	r := Refusal{
+		What: "files in the folder of the manifests are in each other's way",
+		Want: "one file for each static pod, since kubelet runs every file there whose name doesn't begin with a dot, backups too",
+		Hint: "move what doesn't belong there out of " + controlplane.ManifestDir,
+	}
+	files, err := controlplane.ManifestFiles(ctx, s.node)
+	if err != nil {
+		r.What = "which manifests kubelet runs can't be told"
+		s.failed(err, r)
+		return
+	}
+	if conflicts := proof.ManifestConflicts(s.node.Name(), files); len(conflicts) > 0 {
+		var seen []string
+		for _, c := range conflicts {
+			seen = append(seen, c.String())
+		}
+		r.Seen = strings.Join(seen, ", ")
+		s.refuse(r)
+	}
 }
 
 // kubelet makes sure that the procedures can stop kubelet and start it again.

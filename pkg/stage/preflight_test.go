@@ -42,7 +42,7 @@ var errLost = errors.New("connection lost")
 
 // readOnly are the programs that may be run on a node before a run begins, with what must follow, where they could do more than read.
 var readOnly = map[string]string{
-	"true": "", "test": "", "stat": "", "df": "", "date": "", "ps": "", "grep": "", "sed": "--quiet", "systemctl": "show", "realpath": "",
+	"true": "", "test": "", "stat": "", "df": "", "date": "", "ps": "", "grep": "", "sed": "--quiet", "systemctl": "show", "realpath": "", "find": "/etc/kubernetes/manifests",
 }
 
 // sound is a control plane as kubeadm sets it up, in perfect order until a test changes something. It records what is done to it. Its files lie in a
@@ -224,10 +224,13 @@ func (s *sound) answer(ctx context.Context, argv []string) answer {
 			return answer{code: 1}
 		}
 		return answer{}
-	case "grep", "sed":
+	case "grep", "sed", "find":
 		at := slices.Clone(argv[1:])
 		for i := slices.Index(at, "--") + 1; i < len(at); i++ {
 			at[i] = filepath.Join(s.root, at[i])
+			if argv[0] == "find" { // has its folder first
+				break
+			}
 		}
 		c := exec.CommandContext(ctx, argv[0], at...)
 		out, err := c.Output()
@@ -395,6 +398,30 @@ func TestRefusals(t *testing.T) {
 		"no file can be read any more": {
 			func(s *sound) { s.lost = func(argv []string) bool { return argv[len(argv)-1] == serverManifest } },
 			[]string{"node cp-a: it can't be reached: seen: read the manifest of the API server of node cp-a: connection lost"},
+		},
+		"etcd's data is below its volume": {
+			func(s *sound) {
+				s.change(etcdManifest, "path: /var/lib/etcd\n", "path: /var/lib\n")
+				s.change(etcdManifest, "mountPath: /var/lib/etcd\n", "mountPath: /var/lib\n")
+			},
+			[]string{"node cp-a: etcd's data directory is no volume of its own: seen: it is etcd below its volume etcd-data; wanted: a volume that is the data directory"},
+		},
+		"a copy of etcd's manifest lies beside it": {
+			func(s *sound) {
+				s.write(etcdManifest+".bak", "kind: Pod\nmetadata: {name: etcd, namespace: kube-system}\nspec: {containers: [{name: etcd}]}\n")
+			},
+			[]string{
+				"node cp-a: files in the folder of the manifests are in each other's way: seen: " + etcdManifest + ".bak on cp-a: expected one manifest of pod kube-system/etcd, " + etcdManifest + ", seen a second one",
+				"hint: move what doesn't belong there out of /etc/kubernetes/manifests",
+			},
+		},
+		"a file among the manifests is no pod": {
+			func(s *sound) { s.write("/etc/kubernetes/manifests/notes.txt", "restart on Mondays") },
+			[]string{"files in the folder of the manifests are in each other's way: seen: /etc/kubernetes/manifests/notes.txt on cp-a: expected a pod's manifest, seen "},
+		},
+		"the manifests can't be listed": {
+			func(s *sound) { s.answers["find"] = answer{"find: not found", 127} },
+			[]string{"node cp-a: which manifests kubelet runs can't be told: seen: list /etc/kubernetes/manifests of node cp-a"},
 		},
 		"no systemd": {
 			func(s *sound) {
