@@ -92,7 +92,7 @@ func table() map[phrase][1]string {
 		whatYouNeed: {"What you need"},
 		needCluster: {"A Kubernetes cluster that kubeadm made, as kind does, and that nobody depends on: its control plane will be gone for " +
 			"a while."},
-		needRoot:      {"A root shell on its control plane, with `kubectl`, `crictl`, `etcdctl` and `etcdutl`."},
+		needRoot:      {"A root shell on its control plane, with `kubectl`, `crictl`, `etcdctl`, `etcdutl`, `curl` and `jq`."},
 		getOnNode:     {"Get onto the node"},
 		startOn:       {"Unless it says otherwise, everything is typed as root on %s, in one and the same `bash`."},
 		thereType:     {"There, type this first:"},

@@ -282,8 +282,8 @@ func checkKubeadm(ctx context.Context, c cluster.Cluster) error {
 	}
 	for i, n := range nodes {
 		if !slices.Contains(found[i], etcdManifest) {
-			return fmt.Errorf("%w: node %s has no %s, so etcd is not one of its static pods; hint: put it back, if a recovery "+
-				"that was broken off has moved it away", cluster.ErrNotKubeadm, n.Name(), etcdManifest)
+			return fmt.Errorf("%w: node %s has no %s, so etcd is not one of its static pods; hint: a recovery that was broken off may have moved it to "+
+				"/etc/kubernetes/manifests-moved-by-RUN, and `drill runs` lists such runs", cluster.ErrNotKubeadm, n.Name(), etcdManifest)
 		}
 	}
 	return nil
