@@ -99,17 +99,29 @@ func reference() []byte {
 		fmt.Fprintf(&b, "\n### %s\n\n%s. Control planes by default: %d.\n", sc.Name, capital(sc.Summary), sc.Nodes)
 		for _, p := range procedure.All() {
 			fmt.Fprintf(&b, "\nWith `%s` ([lesson](lessons/%s-%s.en.md)):\n\n", p.Name, sc.Name, p.Name)
-			one := scenarios.Plan(sc, p, stage.Textbook(node, p, "")).Steps
-			writeSteps(&b, one)
-			three := scenarios.Plan(sc, p, stage.TextbookOf([]string{node, node + "2", node + "3"}, p, "")).Steps
-			if slices.EqualFunc(one, three, func(a, b plan.Step) bool { return a.Name == b.Name }) {
-				continue
+			one := scenarios.Plan(sc, p, stage.Textbook(node, p, ""))
+			writeSteps(&b, one.Steps)
+			fmt.Fprintf(&b, "\nIf the recovery with `%s` is not proven, the old state is put back by these ([how](decisions/0004-rollback-goes-forward.md)):\n\n", p.Name)
+			writeSteps(&b, one.Rollback)
+			writeOther(&b, one.Steps, scenarios.Plan(sc, p, stage.TextbookOf([]string{node, node + "2", node + "3"}, p, "")).Steps,
+				fmt.Sprintf("With `%s` on three control planes it recovers by these ([why](decisions/0018-one-after-the-other.md)):", p.Name))
+			if swaps, err := p.In(procedure.DataDirSwap); err == nil {
+				other := scenarios.Plan(sc, swaps, stage.Textbook(node, swaps, ""))
+				writeOther(&b, one.Steps, other.Steps, fmt.Sprintf("With `%s --data-dir-mode swap` it recovers by these ([why](decisions/0014-data-dir-mode.md)):", p.Name))
+				writeOther(&b, one.Rollback, other.Rollback, "And the old state is put back by these:")
 			}
-			fmt.Fprintf(&b, "\nWith `%s` on three control planes it recovers by these ([why](decisions/0018-one-after-the-other.md)):\n\n", p.Name)
-			writeSteps(&b, slices.DeleteFunc(three, func(s plan.Step) bool { return s.Phase != plan.Recover }))
 		}
 	}
 	return b.Bytes()
+}
+
+// writeOther writes those steps of a plan that come after the break, with what is said of them, if they aren't those of the usual one.
+func writeOther(b *bytes.Buffer, usual, other []plan.Step, what string) {
+	if slices.EqualFunc(usual, other, func(a, b plan.Step) bool { return a.Name == b.Name }) {
+		return
+	}
+	fmt.Fprintf(b, "\n%s\n\n", what)
+	writeSteps(b, slices.DeleteFunc(slices.Clone(other), func(s plan.Step) bool { return s.Phase != plan.Recover && s.Phase != plan.Rollback }))
 }
 
 func writeSteps(b *bytes.Buffer, steps []plan.Step) {
