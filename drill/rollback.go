@@ -23,7 +23,7 @@ raised, because clients have seen the revisions of the recovery that is given up
 EVERYTHING WRITTEN SINCE THE RUN TOOK THE CONTROL PLANE DOWN IS LOST, by whomever.
 
 With --cluster the run's journal is fetched from the control plane of that cluster where it isn't here, for when the machine that drill ran on is lost. The run's name is in
-/var/lib/drill/lock on the first control plane.
+/var/lib/drill/lock on the first control plane. Whoever has repaired the cluster by hand, and wants neither to carry the run on nor to have the old state back, removes that file, and gives the cluster back by it.
 
 Exit status: 0 the old state is back, or there is nothing to do: nothing had been changed, or it had been put back before; 1 it could not be tried, or can't be put back any more,
 since the run passed or was cleaned; 2 usage; 3 it is not proven to be back; 130 interrupted.`,

@@ -61,8 +61,8 @@ func readLock(ctx context.Context, n cluster.Node) (*Claim, string, error) {
 	}
 	var c Claim
 	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, "", fmt.Errorf("node %s: %s is damaged: %w; hint: `ls %s/*/%s` on that node names the runs that have had the cluster: "+
-			"this gives it back to RUN, which can then be resumed or rolled back: ln -f %s/RUN/%s %s", n.Name(), cluster.LockFile, err, stage.NodeDirs, ownerFile, stage.NodeDirs, ownerFile, cluster.LockFile)
+		return nil, "", fmt.Errorf("node %s: %s is damaged: %w; hint: `ls %s` on that node names the runs that have left something there; if RUN is the one that had the cluster, "+
+			`this gives it back to the run, which can then be resumed or rolled back: echo '{"run":"RUN"}' >%s`, n.Name(), cluster.LockFile, err, stage.NodeDirs, cluster.LockFile)
 	}
 	return &c, strings.TrimSpace(string(b)), nil
 }

@@ -165,6 +165,34 @@ func TestRemovedLock(t *testing.T) {
 	}
 }
 
+// TestDamagedLock: neither does one whose lock can't be read.
+func TestDamagedLock(t *testing.T) {
+	job := left(t, Job{}, journal.Entry{Kind: journal.StepBegins, Step: "stop-kubelet", Phase: plan.Recover, Outage: true})
+	n := job.Cluster.(lab)[0]
+	if err := errors.Join(job.claim(t.Context()), os.WriteFile(n.path(cluster.LockFile), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	state, err := Find(job.StateDir, job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, hint, _ := strings.Cut(fmt.Sprint(job.owns(t.Context(), state.State)), "rolled back: ")
+	content, _, found := strings.Cut(strings.TrimPrefix(hint, "echo '"), "' >"+cluster.LockFile)
+	if !found || content == "" {
+		t.Fatalf("the hint is %q", hint)
+	}
+	content = strings.ReplaceAll(content, "RUN", job.ID)
+	if err := os.WriteFile(n.path(cluster.LockFile), []byte(content+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(job.owns(t.Context(), state.State), job.claim(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if c := held(t, n); c == nil || c.Run != job.ID || c.PID != os.Getpid() {
+		t.Errorf("held by %+v", c)
+	}
+}
+
 func TestAtWorkIsLeftAlone(t *testing.T) {
 	job := left(t, Job{})
 	j, _, err := journal.Open(t.Context(), Dir(job.StateDir, job.ID))
