@@ -137,6 +137,38 @@ func SecondManifest() Fault {
 	}
 }
 
+// renamed is where DirectoryRenamed moves the directory that etcd runs on.
+func renamed(s *stage.Stage) string { return s.Target.DataDir + "-renamed" }
+
+// DirectoryRenamed renames the data directory of the running etcd and puts a copy in its place. All paths say what they are to say, and etcd goes on with the one that it has open: what is
+// written from now on is gone when it is started next.
+func DirectoryRenamed() Fault {
+	return Fault{
+		Entry:  plan.Entry{Name: "directory-renamed", Summary: "etcd's data directory is renamed under it, and a copy has its path"},
+		Breaks: []string{"no-drift"},
+		Insert: last("rename-directory", "Rename etcd's data directory, and put a copy in its place", func(ctx context.Context, s *stage.Stage) error {
+			n, dir := s.Target.Members[0].Node, s.Target.DataDir
+			_, err := cluster.Run(ctx, n, "mv", "-T", "--", dir, renamed(s))
+			if err == nil {
+				_, err = cluster.Run(ctx, n, "cp", "-a", "-T", "--", renamed(s), dir)
+			}
+			return err
+		}),
+		Undo: func(ctx context.Context, s *stage.Stage) error {
+			n, dir := s.Target.Members[0].Node, s.Target.DataDir
+			if err := cluster.Absent(ctx, n, renamed(s)); !errors.Is(err, cluster.ErrOccupied) {
+				return err
+			}
+			_, err := cluster.Run(ctx, n, "rm", "-rf", "--", dir)
+			if err == nil {
+				_, err = cluster.Run(ctx, n, "mv", "-T", "--", renamed(s), dir)
+			}
+			return err
+		},
+		Harmless: true,
+	}
+}
+
 const phantomManifest = controlplane.ManifestDir + "/" + name + ".yaml"
 
 // Phantom lets kubelet run a pod of which the API never hears: a static pod by hand, in a namespace that doesn't exist.

@@ -78,6 +78,7 @@ func All() []Fault {
 		Phantom(),
 		StrangerMember(),
 		SecondManifest(),
+		DirectoryRenamed(),
 		FrozenProxy(),
 		NoHeartbeat(),
 		NoNewPods(),
