@@ -327,7 +327,7 @@ type Loss struct {
 	// UntilOutageSeconds is the same up to the moment when the control plane was taken down. What was written between the break and that
 	// moment is lost as well.
 	UntilOutageSeconds *float64 `json:"untilOutageSeconds"`
-	// Revisions that etcd had beyond the snapshot's when it ended.
+	// Revisions that etcd had beyond the snapshot's when it ended. What an earlier restore has raised the revision by since the snapshot counts like what was written.
 	Revisions *int64 `json:"revisions"`
 	// Objects were made after the snapshot, and are gone.
 	Objects []Object `json:"objects"`
