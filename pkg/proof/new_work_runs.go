@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,20 +21,32 @@ import (
 // NewWorkRuns makes a Deployment and a Service that never existed before and follows them all the way: controller manager, scheduler, kubelet,
 // container runtime, network, EndpointSlices, kube-proxy, DNS. What was restored may look alive for a long time without any of them.
 func NewWorkRuns(s *Subject) plan.Check {
+	var since time.Time // when it was first looked for
 	return plan.Check{
 		Name: "new-work-runs",
 		Summary: "a new Deployment and a new Service, made after the recovery: the pod is scheduled, runs on a node, and answers over its IP and the Service's from every node, " +
 			"and by the Service's name from inside the restored workload or, where that is not in the snapshot, from inside the new pod",
 		Phase:  plan.Prove,
 		Alters: true,
-		Look:   func(ctx context.Context) (plan.Finding, error) { return newWorkRuns(ctx, s) },
+		Look: func(ctx context.Context) (plan.Finding, error) {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			return newWorkRuns(ctx, s, since)
+		},
 	}
 }
 
 // NewWork is the name of the Deployment and of the Service that the check makes.
 func NewWork(w Workload) string { return w.Name + "-after-recovery" }
 
-func newWorkRuns(ctx context.Context, s *Subject) (plan.Finding, error) {
+// unaware is for how long kube-proxy and the DNS servers may not have heard of a new Service though nothing is wrong with them. A reflector whose API server was away for long pauses before it watches
+// again; and where etcd's revision was raised it is then told that what it knows is too old, and pauses as long once more before it lists (client-go's tools/cache: an expired watch ends
+// ListAndWatch, which is begun again after the next delay).
+const unaware = 2 * reflectorPause
+
+// newWorkRuns looks for work that was first looked for at since.
+func newWorkRuns(ctx context.Context, s *Subject, since time.Time) (plan.Finding, error) {
 	client, err := kubernetes.NewForConfig(s.Servers[0].Config)
 	if err != nil {
 		return plan.Finding{}, err
@@ -61,9 +76,13 @@ func newWorkRuns(ctx context.Context, s *Subject) (plan.Finding, error) {
 	}
 	if len(wrong) > 0 {
 		bySubject(wrong)
-		return plan.Differs("new work runs, and is not reached everywhere",
+		f := plan.Differs("new work runs, and is not reached everywhere",
 			"where the pod's IP answers and the new Service doesn't, the controller manager makes no EndpointSlices or kube-proxy doesn't hear of them; "+
-				"where only the name doesn't, CoreDNS doesn't hear of new Services: restart what is behind", wrong, right...), nil
+				"where only the name doesn't, CoreDNS doesn't hear of new Services: restart what is behind", wrong, right...)
+		if !slices.ContainsFunc(wrong, func(d plan.Difference) bool { return !strings.HasPrefix(d.Subject, "Service ") }) {
+			f.Due = since.Add(unaware)
+		}
+		return f, nil
 	}
 	return plan.Passed(fmt.Sprintf("pod %s runs on %s and answers at %s, and as Service %s", pod.Name, pod.Spec.NodeName, pod.Status.PodIP, name), right...), nil
 }
@@ -137,7 +156,7 @@ func workAnswers(ctx context.Context, s *Subject, pod corev1.Pod, svc *corev1.Se
 	case s.Workload.Absent() != "": // no pod of the run's was restored, so that its new one has to ask for its own Service
 		from = within
 	default:
-		wrong = append(wrong, plan.Difference{Subject: "Service " + svc.Name + " from inside the restored workload", Expected: "a running container to ask from", Seen: "none"})
+		wrong = append(wrong, plan.Difference{Subject: "restored workload that asks for Service " + svc.Name, Expected: "a running container to ask from", Seen: "none"})
 	}
 	for _, n := range s.Cluster.Nodes() {
 		from = append(from, vantage{name: "node " + n.Name(), node: n})

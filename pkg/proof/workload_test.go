@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -380,6 +381,8 @@ func TestNewWorkRuns(t *testing.T) {
 		// absent says that a snapshot was given that doesn't hold the workload.
 		absent                  bool
 		subject, expected, seen string
+		// unaware says that those who lead to the Service may not have heard of it yet.
+		unaware bool
 	}{
 		"it runs": {
 			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod},
@@ -391,7 +394,7 @@ func TestNewWorkRuns(t *testing.T) {
 		},
 		"the restored workload is not in the snapshot, and the new Service's name doesn't lead anywhere": {
 			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, absent: true, change: func(w *web, _ machines) { delete(w.leads, name+".default.svc") },
-			subject: "Service nginx-after-recovery as nginx-after-recovery.default.svc from pod nginx-after-recovery-1-a", expected: "an answer", seen: "Connection timed out",
+			subject: "Service nginx-after-recovery as nginx-after-recovery.default.svc from pod nginx-after-recovery-1-a", expected: "an answer", seen: "Connection timed out", unaware: true,
 		},
 		"nobody takes it up": {
 			deployment: deployment(0, 0), service: svc("10.96.0.9"),
@@ -417,22 +420,22 @@ func TestNewWorkRuns(t *testing.T) {
 		},
 		"the new Service doesn't answer": {
 			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(w *web, _ machines) { delete(w.leads, "10.96.0.9") },
-			subject: "Service nginx-after-recovery at 10.96.0.9 from node cp-b", expected: "an answer", seen: "Connection timed out",
+			subject: "Service nginx-after-recovery at 10.96.0.9 from node cp-b", expected: "an answer", seen: "Connection timed out", unaware: true,
 		},
 		"the new Service leads to the old workload": {
 			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(w *web, _ machines) { w.leads["10.96.0.9"] = "c-a" },
-			subject: "Service nginx-after-recovery at 10.96.0.9 from node cp-b", expected: "an answer of one of its pods", seen: "something else answers",
+			subject: "Service nginx-after-recovery at 10.96.0.9 from node cp-b", expected: "an answer of one of its pods", seen: "something else answers", unaware: true,
 		},
 		"the new name isn't known": {
 			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod}, change: func(w *web, _ machines) { delete(w.leads, name+".default.svc") },
-			subject: "Service nginx-after-recovery as nginx-after-recovery.default.svc from pod nginx-1-a", expected: "an answer", seen: "Connection timed out",
+			subject: "Service nginx-after-recovery as nginx-after-recovery.default.svc from pod nginx-1-a", expected: "an answer", seen: "Connection timed out", unaware: true,
 		},
 		"nothing of the restored workload runs": {
 			deployment: deployment(1, 1), service: svc("10.96.0.9"), pods: []object{pod},
 			change: func(_ *web, nodes machines) {
 				nodes[0].containers, nodes[1].containers = nil, []controlplane.Container{contained("c-fresh", "nginx", "u-pod")}
 			},
-			subject: "Service nginx-after-recovery from inside the restored workload", expected: "a running container to ask from", seen: "none",
+			subject: "restored workload that asks for Service nginx-after-recovery", expected: "a running container to ask from", seen: "none",
 		},
 		"not yet available": {
 			deployment: deployment(1, 0), service: svc("10.96.0.9"), pods: []object{pod}, subject: "Deployment " + name, expected: "1 available replica", seen: "0",
@@ -473,9 +476,12 @@ func TestNewWorkRuns(t *testing.T) {
 			if c.absent {
 				ways--
 			}
-			s := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", server)}, Cluster: nodes}
+			s, since := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", server)}, Cluster: nodes}, time.Now()
 			for range 2 { // the second look finds what the first one made
-				f, err := newWorkRuns(t.Context(), s)
+				f, err := newWorkRuns(t.Context(), s, since)
+				if want := map[bool]time.Time{true: since.Add(2 * time.Minute).Add(2 * callTimeout)}[c.unaware]; !f.Due.Equal(want) {
+					t.Errorf("another answer is due at %v, want %v", f.Due, want)
+				}
 				if c.passed == "" {
 					differs(t, f, err, c.subject, c.expected, c.seen)
 				} else if err != nil || f.Status != plan.StatusPassed || f.Detail != c.passed || len(f.Evidence) != ways {
