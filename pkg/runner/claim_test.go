@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/engine"
 	"github.com/etcd-drill/drill/pkg/journal"
 	"github.com/etcd-drill/drill/pkg/plan"
+	"github.com/etcd-drill/drill/pkg/report"
 )
 
 func held(t *testing.T, n *local) *Claim {
@@ -232,5 +234,35 @@ func TestClaimedByWhom(t *testing.T) {
 	tell("that run has ended (failed), and its old state was not put back: `drill rollback first` does that")
 	if other := errors.New("no such file"); job.explained(other) != other {
 		t.Error("another error was changed")
+	}
+}
+
+// TestSettled: a cluster is left to others when its control plane was not touched, came back or is as it was, whichever process touched it.
+func TestSettled(t *testing.T) {
+	down := report.Run{Steps: []report.Step{{Name: "stop-kubelet", Outage: true, Status: plan.StatusFailed}}}
+	skipped := report.Run{Steps: []report.Step{{Name: "stop-kubelet", Outage: true, Status: plan.StatusSkipped}}}
+	earlier, before := &engine.Past{Marks: plan.Marks{OutageBegan: time.Now()}}, &engine.Past{}
+	ended := func(r report.Run, v plan.Verdict, rollback plan.Status) report.Run {
+		r.Verdict, r.Rollback = v, rollback
+		return r
+	}
+	for name, c := range map[string]struct {
+		run  report.Run
+		past *engine.Past
+		want bool
+	}{
+		"not touched":                                           {ended(skipped, plan.VerdictBroken, ""), nil, true},
+		"not touched, and taken up":                             {ended(skipped, plan.VerdictInterrupted, ""), before, true},
+		"passed":                                                {ended(down, plan.VerdictPassed, ""), nil, true},
+		"failed and kept":                                       {ended(down, plan.VerdictFailed, ""), nil, false},
+		"undone":                                                {ended(down, plan.VerdictFailed, plan.StatusPassed), nil, true},
+		"not undone":                                            {ended(down, plan.VerdictFailed, plan.StatusFailed), nil, false},
+		"an earlier process was cut off in the step":            {ended(skipped, plan.VerdictFailed, plan.StatusFailed), earlier, false},
+		"an earlier process was cut off in the step, undone":    {ended(skipped, plan.VerdictFailed, plan.StatusPassed), earlier, true},
+		"taken up and given up again before the step was begun": {ended(report.Run{}, plan.VerdictInterrupted, ""), earlier, false},
+	} {
+		if got := settled(c.run, c.past); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }

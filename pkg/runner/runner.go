@@ -153,13 +153,20 @@ func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, bu
 	if err != nil {
 		run = j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 	}
-	if settled := !run.OutageBegan() || run.Verdict == plan.VerdictPassed || run.Rollback == plan.StatusPassed; settled && !j.Disposable {
+	if settled(run, past) && !j.Disposable {
 		problems = append(problems, j.release(ended))
 	}
 	if err := errors.Join(append(problems, book.Close())...); err != nil {
 		run.Warnings = append(run.Warnings, err.Error())
 	}
 	return run, keep(dir, run)
+}
+
+// settled says whether others may have the cluster after the run that this process reports: the control plane was not touched, came back, or is as it was. A step that an earlier process was
+// cut off in, or that failed in it, is known of from the journal alone.
+func settled(run report.Run, past *engine.Past) bool {
+	touched := run.OutageBegan() || past != nil && !past.Marks.OutageBegan.IsZero()
+	return !touched || run.Verdict == plan.VerdictPassed || run.Rollback == plan.StatusPassed
 }
 
 // suits says whether the job can be carried out on the stage.
