@@ -251,12 +251,12 @@ func TestSettled(t *testing.T) {
 		past *engine.Past
 		want bool
 	}{
-		"not touched":                                           {ended(skipped, plan.VerdictBroken, ""), nil, true},
-		"not touched, and taken up":                             {ended(skipped, plan.VerdictInterrupted, ""), before, true},
-		"passed":                                                {ended(down, plan.VerdictPassed, ""), nil, true},
-		"failed and kept":                                       {ended(down, plan.VerdictFailed, ""), nil, false},
-		"undone":                                                {ended(down, plan.VerdictFailed, plan.StatusPassed), nil, true},
-		"not undone":                                            {ended(down, plan.VerdictFailed, plan.StatusFailed), nil, false},
+		"not touched":               {ended(skipped, plan.VerdictBroken, ""), nil, true},
+		"not touched, and taken up": {ended(skipped, plan.VerdictInterrupted, ""), before, true},
+		"passed":                    {ended(down, plan.VerdictPassed, ""), nil, true},
+		"failed and kept":           {ended(down, plan.VerdictFailed, ""), nil, false},
+		"undone":                    {ended(down, plan.VerdictFailed, plan.StatusPassed), nil, true},
+		"not undone":                {ended(down, plan.VerdictFailed, plan.StatusFailed), nil, false},
 		"an earlier process was cut off in the step":            {ended(skipped, plan.VerdictFailed, plan.StatusFailed), earlier, false},
 		"an earlier process was cut off in the step, undone":    {ended(skipped, plan.VerdictFailed, plan.StatusPassed), earlier, true},
 		"taken up and given up again before the step was begun": {ended(report.Run{}, plan.VerdictInterrupted, ""), earlier, false},
