@@ -131,6 +131,10 @@ func (o takeUpOptions) show(ctx context.Context, job runner.Job, c cluster.Clust
 	}
 	view := term.New(out, terminal)
 	defer func() { _ = view.Close() }() // its error is looked at below, where there is one to tell
+	told := context.AfterFunc(ctx, func() {
+		view.Say("Interrupted: if the control plane has been taken down, the old state is put back first. Another interruption ends drill at once and leaves cluster " + c.Name() + " as it is then.")
+	})
+	defer told()
 	job.Cluster, job.StateDir, job.Worker, job.Observers = c, o.app.StateDir, o.app.Worker, []plan.Observer{view}
 	run, err := o.takeUp(job, ctx)
 	over := errors.Is(err, runner.ErrNothingToDo)

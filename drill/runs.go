@@ -49,7 +49,7 @@ func listedRunOf(l runner.Listed) listedRun {
 		ID: l.Run.ID, Scenario: l.Run.Scenario, Procedure: l.Run.Procedure, Provider: l.Run.Provider, Cluster: l.Run.Cluster, StartedAt: l.Run.StartedAt,
 		Host: l.Owner.Host, PID: l.Owner.PID,
 	}
-	r.HoldsCluster = l.Err == nil && !l.Settled()
+	r.HoldsCluster = l.Err == nil && l.HoldsCluster()
 	if n := len(l.Steps); n > 0 {
 		r.LastStep = l.Steps[n-1].Name
 	}

@@ -28,7 +28,7 @@ func ParseAPIServerManifest(manifest []byte) (APIServerConfig, error) {
 	if err != nil {
 		return APIServerConfig{}, fmt.Errorf("%w: %w", ErrNotAPIServer, err)
 	}
-	flags := flagsOf(c)
+	flags := FlagsOf(c)
 	cfg := APIServerConfig{EtcdServers: list(flags["etcd-servers"])}
 	if len(cfg.EtcdServers) == 0 {
 		return APIServerConfig{}, fmt.Errorf("%w: the command of its container has no --etcd-servers", ErrNotAPIServer)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strconv"
 	"time"
 
@@ -209,6 +210,9 @@ func addStatus(list []Container, out []byte) error {
 		c.State, c.StartedAt, c.FinishedAt = s.Status.State, s.Status.StartedAt, s.Status.FinishedAt
 		c.ExitCode, c.Reason, c.Image, c.Mounts = s.Status.ExitCode, s.Status.Reason, s.Status.Image.Image, s.Status.Mounts
 		c.LogPath = s.Status.LogPath
+		for k, m := range c.Mounts { // as the manifest writes them, perhaps with a slash at the end
+			c.Mounts[k].HostPath, c.Mounts[k].ContainerPath = path.Clean(m.HostPath), path.Clean(m.ContainerPath)
+		}
 	}
 	return nil
 }

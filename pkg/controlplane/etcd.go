@@ -36,6 +36,10 @@ type EtcdConfig struct {
 	MetricsURL string
 	// Image is the container's image.
 	Image string
+	// WALDir is where inside the container the write-ahead log is kept [--wal-dir]; empty where that is in the data directory, as with kubeadm.
+	WALDir string `json:",omitempty"`
+	// User is the one as whom it runs [securityContext.runAsUser, of the container or else of the pod]: 0 is root, as with kubeadm.
+	User int64 `json:",omitempty"`
 	// Flags holds every flag by its name without dashes.
 	Flags map[string]string
 }
@@ -65,12 +69,12 @@ func ParseEtcdManifest(manifest []byte) (EtcdConfig, error) {
 	if err != nil {
 		return EtcdConfig{}, fmt.Errorf("%w: %w", ErrNotEtcd, err)
 	}
-	flags := flagsOf(c)
+	flags := FlagsOf(c)
 	if file, ok := flags["config-file"]; ok {
 		return EtcdConfig{}, fmt.Errorf("%w: it takes its settings from the file %s, which makes etcd ignore all flags; kubeadm passes flags", ErrNotEtcd, file)
 	}
 	cfg := EtcdConfig{
-		Name: flags["name"], DataDir: flags["data-dir"],
+		Name: flags["name"], DataDir: path.Clean(flags["data-dir"]),
 		ListenClientURLs:    list(flags["listen-client-urls"]),
 		AdvertiseClientURLs: list(flags["advertise-client-urls"]),
 		PeerURLs:            list(flags["initial-advertise-peer-urls"]),
@@ -80,6 +84,10 @@ func ParseEtcdManifest(manifest []byte) (EtcdConfig, error) {
 		InitialClusterToken: flags["initial-cluster-token"],
 		Image:               c.Image,
 		Flags:               flags,
+		User:                user(pod, c),
+	}
+	if dir := flags["wal-dir"]; dir != "" && path.Clean(dir) != path.Join(cfg.DataDir, "member", "wal") {
+		cfg.WALDir = dir
 	}
 	if urls := list(flags["listen-metrics-urls"]); len(urls) > 0 {
 		cfg.MetricsURL = urls[0]
@@ -100,6 +108,17 @@ func ParseEtcdManifest(manifest []byte) (EtcdConfig, error) {
 		return EtcdConfig{}, fmt.Errorf("%w: %w", ErrNotEtcd, err)
 	}
 	return cfg, nil
+}
+
+// user is as whom the container runs. Where nothing is said it is the image's user, root in those of etcd.
+func user(pod *corev1.Pod, c *corev1.Container) int64 {
+	if sc := c.SecurityContext; sc != nil && sc.RunAsUser != nil {
+		return *sc.RunAsUser
+	}
+	if sc := pod.Spec.SecurityContext; sc != nil && sc.RunAsUser != nil {
+		return *sc.RunAsUser
+	}
+	return 0
 }
 
 // hostPaths finds where on the node the files lie that flags name; the field of a flag that isn't given stays as it is.
@@ -142,9 +161,9 @@ func container(pod *corev1.Pod, name string) (*corev1.Container, error) {
 	return nil, fmt.Errorf("no container is named %q; there are: %s", name, strings.Join(names, ", "))
 }
 
-// flagsOf reads the flags of a container as Go's flag package would: one dash or two, the last one wins, and a flag that
+// FlagsOf reads the flags of a container as Go's flag package would: one dash or two, the last one wins, and a flag that
 // is followed by another one is a switch.
-func flagsOf(c *corev1.Container) map[string]string {
+func FlagsOf(c *corev1.Container) map[string]string {
 	flags := map[string]string{}
 	for _, e := range c.Env {
 		if name, ok := strings.CutPrefix(e.Name, "ETCD_"); ok && e.Value != "" {

@@ -57,7 +57,7 @@ func TestUsers(t *testing.T) {
 				`{"id":"b","metadata":{"name":"etcd"},"createdAt":"1"},{"id":"c","metadata":{"name":"proxy"},"createdAt":"1"}]}`,
 			"crictl inspect": `[{"status":{"id":"a","state":"CONTAINER_CREATED","mounts":[{"hostPath":"` + runDir + `/etcd/"}]}},` +
 				`{"status":{"id":"b","state":"CONTAINER_EXITED","mounts":[{"hostPath":"` + runDir + `/etcd"}]}},{"status":{"id":"c","state":"CONTAINER_RUNNING","mounts":[{"hostPath":"/var/lib"}]}}]`,
-		}, []string{"container etcd of pod kube-system/etcd-cp-a has " + runDir + "/etcd/ mounted"}},
+		}, []string{"container etcd of pod kube-system/etcd-cp-a has " + runDir + "/etcd mounted"}},
 		"processes have it": {map[string]string{
 			"sh -c ": "77\n/proc/9/mountinfo:588 577 259:1 /volumes/1/_data/lib/drill/20261123-080000-abcd/etcd /var/lib/etcd rw - ext4 /dev/vda rw\n" +
 				"/proc/77/fd/3 " + runDir + "\n/proc/8/fd/4 /data/20261123-080000-abcd/etcd/member/snap/db\n/proc/7/cwd /home/me/runs/20261123-080000-abcd/x",

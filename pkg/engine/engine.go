@@ -853,10 +853,15 @@ func (w *walk) proveUndone(ctx context.Context) bool {
 // byHand tells how a person puts the old state back.
 func (w *walk) byHand() string {
 	var b strings.Builder
+	on := map[string]bool{}
 	for _, s := range w.plan.Rollback {
 		for _, c := range s.Commands {
 			fmt.Fprintf(&b, "\n  on %s: %s", c.On, c)
+			on[c.On] = true
 		}
+	}
+	if len(on) > 1 && w.opt.ID != "" { // members are restored from the same database, which a person would have to carry to the others
+		b.Reset()
 	}
 	var told string
 	if w.opt.ID != "" {

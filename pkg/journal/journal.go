@@ -131,9 +131,11 @@ type Journal struct {
 	closed bool
 	// unwritable is why nothing can be written to the file; nil where it can.
 	unwritable error
-	// content is all that the file holds, and watch is told of it after each entry.
+	// content is all that was appended, and watch is told of it after each entry.
 	content []byte
 	watch   func(content []byte)
+	// kept is how much of content the file holds, in bytes. What it lacks is written with the next entry, should the disk have room again.
+	kept int
 }
 
 // Create begins the journal of a run in the run's folder, which must exist and hold none. The calling process is its owner until Close.
@@ -149,17 +151,37 @@ func Create(ctx context.Context, dir string, run Run, at time.Time) (*Journal, e
 	return j, nil
 }
 
+// create makes the file under another name first: one without a whole first line would be a damaged journal for good.
 func create(dir string, lock *flock.Flock, run Run, at time.Time) (*Journal, error) {
-	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	path := filepath.Join(dir, FileName)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, fmt.Errorf("%s: %w", path, fs.ErrExist))
+	}
+	f, err := os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	j := &Journal{lock: lock, file: f}
 	owner := Self()
-	if err := errors.Join(j.Append(Entry{Version: version, At: at, Kind: Began, Run: &run, Owner: &owner}), syncDir(dir)); err != nil {
-		return nil, errors.Join(err, f.Close())
+	err = j.Append(Entry{Version: version, At: at, Kind: Began, Run: &run, Owner: &owner})
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), remove(f.Name()))
 	}
 	return j, nil
+}
+
+// remove removes a file that may be gone.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Open takes up the journal in the run's folder and returns what it tells. The calling process is its owner until Close. The error wraps ErrNone, ErrAtWork or ErrDamaged.
@@ -196,7 +218,7 @@ func open(dir string, lock *flock.Flock) (*Journal, State, error) {
 	}
 	if err == nil && unwritable == nil {
 		// What was cut short tells of nothing that was begun, and the next entry must not be joined to it.
-		content = content[:bytes.LastIndexByte(content, '\n')+1]
+		content = whole(content)
 		err = f.Truncate(int64(len(content)))
 	}
 	if err == nil {
@@ -205,8 +227,11 @@ func open(dir string, lock *flock.Flock) (*Journal, State, error) {
 	if err != nil {
 		return nil, State{}, errors.Join(err, f.Close())
 	}
-	return &Journal{lock: lock, file: f, content: content, unwritable: unwritable}, s, nil
+	return &Journal{lock: lock, file: f, content: content, kept: len(content), unwritable: unwritable}, s, nil
 }
+
+// whole is the content without a last line that was cut short.
+func whole(content []byte) []byte { return content[:bytes.LastIndexByte(content, '\n')+1] }
 
 // Somebody who looks whether a process is at work shares the lock for a moment, and takePoll and takeLimit say how often and how long it is tried to take it nevertheless.
 const (
@@ -246,11 +271,12 @@ func take(ctx context.Context, dir string) (*flock.Flock, error) {
 
 // atWorkError is ErrAtWork with the process, if the journal can be read.
 func atWorkError(dir string) error {
+	const hint = "wait until it has ended, or interrupt it"
 	s, err := Read(dir)
 	if err != nil || s.Owner == (Owner{}) {
-		return ErrAtWork
+		return fmt.Errorf("%w; %s", ErrAtWork, hint)
 	}
-	return fmt.Errorf("%w: %s", ErrAtWork, s.Owner)
+	return fmt.Errorf("%w: %s; %s", ErrAtWork, s.Owner, hint)
 }
 
 // owned says whether a process has the run's folder for itself. It shares the lock while it looks, so that two who look don't take each other for an owner.
@@ -287,32 +313,111 @@ func Read(dir string) (State, error) {
 	return s, nil
 }
 
-// Append writes an entry and returns when it is on the disk.
+// Append writes an entry and returns when it is on the disk. Where it can't be written, whoever watches is told of it all the same: a copy elsewhere may be all that tells of it.
 func (j *Journal) Append(e Entry) error {
 	line, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("writing to the journal: %w", err)
 	}
-	line = append(line, '\n')
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.unwritable != nil {
-		return fmt.Errorf("writing to the journal: %w", j.unwritable)
-	}
-	if _, err := j.file.Write(line); err != nil {
-		// A part may have been written. Without it the next entry has a line of its own again.
-		err = errors.Join(err, j.file.Truncate(int64(len(j.content))))
-		_, seekErr := j.file.Seek(int64(len(j.content)), io.SeekStart)
-		return fmt.Errorf("writing to the journal: %w", errors.Join(err, seekErr))
-	}
-	j.content = append(j.content, line...)
-	if err := j.file.Sync(); err != nil {
-		return fmt.Errorf("writing to the journal: %w", err)
-	}
+	j.content = append(append(j.content, line...), '\n')
+	err = j.write()
 	if j.watch != nil {
 		j.watch(bytes.Clone(j.content))
 	}
+	return err
+}
+
+// write writes what the file lacks, and returns when that is on the disk. What was written in part is taken away again.
+func (j *Journal) write() error {
+	err := j.unwritable
+	if err == nil {
+		if _, err = j.file.Write(j.content[j.kept:]); err == nil {
+			err = j.file.Sync()
+		}
+		if err != nil {
+			_, seekErr := j.file.Seek(int64(j.kept), io.SeekStart)
+			err = errors.Join(err, j.file.Truncate(int64(j.kept)), seekErr)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("writing to the journal: %w", err)
+	}
+	j.kept = len(j.content)
 	return nil
+}
+
+// Behind says whether a copy of the journal tells of more than this one does: it goes on where this one ends. Where they part, it does if more processes have taken the run up in it or, of as many,
+// one later: each goes by what was written before it. The error says why the copy is none of this journal.
+func (j *Journal) Behind(other []byte) (bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	other = whole(other)
+	its, err := Parse(other)
+	if err != nil {
+		return false, err
+	}
+	own, err := Parse(j.content)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case its.Run.ID != own.Run.ID:
+		return false, fmt.Errorf("it is of run %s", its.Run.ID)
+	case bytes.HasPrefix(j.content, other):
+		return false, nil
+	case bytes.HasPrefix(other, j.content):
+		return true, nil
+	}
+	mine, last := takers(j.content)
+	others, latest := takers(other)
+	return others > mine || others == mine && latest.After(last), nil
+}
+
+// takers counts the processes that have taken the run up, and says when the last one did.
+func takers(content []byte) (n int, last time.Time) {
+	for line := range bytes.Lines(content) {
+		var e Entry
+		if json.Unmarshal(line, &e) == nil && e.Owner != nil {
+			n, last = n+1, e.At
+		}
+	}
+	return n, last
+}
+
+// Adopt makes the journal what a copy of it has become, and returns what that tells. What it held besides is kept in a file beside it. With an error, which says that this can't be written,
+// comes what the copy tells, too, as with a journal that can only be read.
+func (j *Journal) Adopt(other []byte) (State, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	other = whole(other)
+	s, err := Parse(other)
+	if err != nil {
+		return State{}, err
+	}
+	common := 0
+	for common < min(len(other), len(j.content)) && other[common] == j.content[common] {
+		common++
+	}
+	common = len(whole(other[:common]))
+	own := j.content
+	j.content = bytes.Clone(other)
+	if j.unwritable == nil && common < j.kept {
+		aside := filepath.Join(filepath.Dir(j.file.Name()), FileName+"."+time.Now().UTC().Format("20060102-150405"))
+		if err = os.WriteFile(aside, own, 0o600); err == nil {
+			err = j.file.Truncate(int64(common))
+		}
+		if err == nil {
+			_, err = j.file.Seek(int64(common), io.SeekStart)
+		}
+		if err != nil {
+			j.unwritable = err
+			return s, fmt.Errorf("writing to the journal: %w", err)
+		}
+	}
+	j.kept = min(j.kept, common)
+	return s, j.write()
 }
 
 // Watch calls f with all that the journal holds, now and after each further entry. It must not block.

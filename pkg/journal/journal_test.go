@@ -3,6 +3,7 @@ package journal_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -208,6 +209,91 @@ func TestCutOffAnywhere(t *testing.T) {
 		}
 		if s, err := journal.Read(dir); err != nil || s.Resumed != 1 || s.Owner.PID != 9 || s.End != nil {
 			t.Errorf("after %d bytes: %+v, %v", n, s, err)
+		}
+	}
+}
+
+// TestCopies: a journal learns from a copy what others have written to that, and only then.
+func TestCopies(t *testing.T) {
+	lines := func(entries ...journal.Entry) string {
+		var b strings.Builder
+		for _, e := range entries {
+			line, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Write(append(line, '\n'))
+		}
+		return b.String()
+	}
+	all := entries()
+	undoing := all[6]
+	later := undoing
+	later.At = at(70)
+	resumed := journal.Entry{At: at(6), Kind: journal.Resumed, Owner: &journal.Owner{Host: "first", PID: 3}}
+	step := journal.Entry{At: at(6), Kind: journal.StepBegins, Step: "swap", Phase: plan.Recover}
+	for name, c := range map[string]struct {
+		own, other []journal.Entry // after the first
+		want, set  bool
+	}{
+		"the same":                                   {all[:5], all[:5], false, false},
+		"the copy goes on":                           {all[:5], all, true, false},
+		"the copy lags behind":                       {all, all[:5], false, false},
+		"another machine has undone it":              {append(all[:5:5], step), all, true, true},
+		"another machine's is from before":           {all, append(all[:5:5], step), false, false},
+		"both have taken it up, the other one later": {append(all[:5:5], resumed), append(all[:5:5], later), true, true},
+		"both have taken it up, this one later":      {append(all[:5:5], later), append(all[:5:5], resumed), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, j := create(t)
+			path := filepath.Join(dir, journal.FileName)
+			first, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range c.own {
+				if err := j.Append(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			other := string(first) + lines(c.other...)
+			if got, err := j.Behind([]byte(other + `{"kind":"cut`)); err != nil || got != c.want {
+				t.Fatalf("%t, %v", got, err)
+			}
+			if !c.want {
+				return
+			}
+			s, err := j.Adopt([]byte(other + `{"kind":"cut`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(path)
+			if want, parseErr := journal.Parse([]byte(other)); err != nil || parseErr != nil || string(got) != other || !reflect.DeepEqual(s, want) {
+				t.Errorf("%+v, %v, %v\n%s", s, err, parseErr, got)
+			}
+			aside, err := filepath.Glob(path + ".*")
+			if err != nil || (len(aside) == 1) != c.set {
+				t.Errorf("beside it are %v, %v", aside, err)
+			}
+			if c.set {
+				if kept, err := os.ReadFile(aside[0]); err != nil || string(kept) != string(first)+lines(c.own...) {
+					t.Errorf("%s, %v", kept, err)
+				}
+			}
+			if err := j.Append(all[7]); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(path); err != nil || string(got) != other+lines(all[7]) {
+				t.Errorf("%s, %v", got, err)
+			}
+		})
+	}
+	_, j := create(t)
+	stranger := tiny
+	stranger.ID = "b-run"
+	for content, want := range map[string]string{lines(journal.Entry{Version: 1, Kind: journal.Began, Run: &stranger}): "of run b-run", "": "damaged"} {
+		if got, err := j.Behind([]byte(content)); got || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%t, %v; want %q", got, err, want)
 		}
 	}
 }

@@ -185,6 +185,9 @@ func newMove(t *testing.T, p procedure.Procedure, members int, keep []string, fa
 		member := &m.target.Members[i]
 		n := newSandbox(t, member.Name)
 		member.Node, m.nodes[member.Name], m.before[member.Name] = n, n, n.files(t, controlplane.ManifestDir)
+		if err := os.MkdirAll(n.path(m.target.RollbackDir+"/member"), 0o700); err != nil { // whatever restores it
+			t.Fatal(err)
+		}
 	}
 	r := p.Build(m.target)
 	m.away = r.TakenAway
@@ -194,6 +197,43 @@ func newMove(t *testing.T, p procedure.Procedure, members int, keep []string, fa
 	m.steps, m.rollback = only(r.Steps), r.Rollback
 	m.face = faces(m.nodes)[face]
 	return m
+}
+
+// TestThirdDirectoryIsGone: an etcd that began on a third directory which isn't there any more would begin an empty cluster, so the manifest names the old one again.
+func TestThirdDirectoryIsGone(t *testing.T) {
+	for _, face := range []string{"done", "typed"} {
+		for _, gone := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, gone %v", face, gone), func(t *testing.T) {
+				m := newMove(t, procedure.KubeletStop(), 3, nil, face)
+				for _, s := range m.steps[:1] {
+					if err := m.face(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want := m.target.RollbackDir
+				for name, n := range m.nodes { // as an earlier rollback left it
+					named := strings.ReplaceAll(m.before[name]["etcd.yaml"], "path: /var/lib/etcd\n", "path: "+m.target.RollbackDir+"\n")
+					if err := os.WriteFile(n.path(controlplane.ManifestDir+"/etcd.yaml"), []byte(named), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					if gone {
+						want = ""
+						if err := os.RemoveAll(n.path(m.target.RollbackDir)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				for _, s := range m.rollback { // of which restoring failed
+					if dealsWithFiles(s) {
+						if err := m.face(t.Context(), s); err != nil {
+							t.Fatalf("step %s: %v", s.Name, err)
+						}
+					}
+				}
+				m.same(t, "after the rollback", want)
+			})
+		}
+	}
 }
 
 // play carries out so many steps, all of them with 0, the last one on one file of one node only with half, and rolls back unless it was all of them.

@@ -125,9 +125,9 @@ func (t Target) keepArgvs() [][]string {
 	return [][]string{{"mkdir", "-p", "-m", "0700", t.StateDir}, {"cp", "--preserve", "--backup=numbered", manifestPath, t.kept()}}
 }
 
-// keepManifest keeps a copy of the node's manifest.
+// keepManifest keeps a copy of the node's manifest, and returns when that is on the disk: it soon is the only one.
 func (t Target) keepManifest(ctx context.Context, m controlplane.Member) error {
-	if err := runAll(ctx, m, t.keepArgvs()); err != nil {
+	if err := runAll(ctx, m, append(t.keepArgvs(), []string{"sync", t.kept(), t.StateDir})); err != nil {
 		return fmt.Errorf("keeping a copy of the manifest: %w", err)
 	}
 	return nil
@@ -637,14 +637,24 @@ func swapBackStep(t Target, restored *bool) plan.Step {
 	for _, m := range t.Members {
 		s.Commands = append(s.Commands,
 			plan.Command{On: m.Name, Argv: []string{"cp", "--preserve", t.kept(), staged}},
-			plan.Command{On: m.Name, Argv: []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.RollbackDir), staged}},
+			plan.Command{On: m.Name, Argv: whereThere(t.RollbackDir, []string{"test", "-d", "{}/member"}, []string{"sed", "-i", pathEdit(m.Etcd.HostDataDir, t.RollbackDir), staged})},
 			plan.Command{On: m.Name, Argv: swapArgv()})
 	}
 	s.Do = func(ctx context.Context) error {
 		return controlplane.Each(ctx, t.Members, func(ctx context.Context, m controlplane.Member) error {
 			dir := m.Etcd.HostDataDir
-			// Where an earlier rollback has come so far, etcd may have been written to on that directory.
-			if now, err := controlplane.ReadEtcdConfig(ctx, m.Node); *restored || err == nil && now.HostDataDir == t.RollbackDir {
+			// Where an earlier rollback has come so far, etcd may have been written to on that directory. Without anything in it, etcd would begin an empty cluster there.
+			if now, err := controlplane.ReadEtcdConfig(ctx, m.Node); !*restored && err == nil && now.HostDataDir == t.RollbackDir {
+				_, err := cluster.Run(ctx, m.Node, "test", "-d", t.RollbackDir+"/member")
+				var exit *cluster.ExitError
+				if err != nil && !errors.As(err, &exit) {
+					return err
+				}
+				if err == nil {
+					dir = t.RollbackDir
+				}
+			}
+			if *restored {
 				dir = t.RollbackDir
 			}
 			// What may be staged from the recovery must not get there instead.

@@ -28,12 +28,7 @@ func NewWorkRuns(s *Subject) plan.Check {
 			"and by the Service's name from inside the restored workload or, where that is not in the snapshot, from inside the new pod",
 		Phase:  plan.Prove,
 		Alters: true,
-		Look: func(ctx context.Context) (plan.Finding, error) {
-			if since.IsZero() {
-				since = time.Now()
-			}
-			return newWorkRuns(ctx, s, since)
-		},
+		Look:   func(ctx context.Context) (plan.Finding, error) { return newWorkRuns(ctx, s, &since) },
 	}
 }
 
@@ -45,8 +40,11 @@ func NewWork(w Workload) string { return w.Name + "-after-recovery" }
 // ListAndWatch, which is begun again after the next delay).
 const unaware = 2 * reflectorPause
 
-// newWorkRuns looks for work that was first looked for at since.
-func newWorkRuns(ctx context.Context, s *Subject, since time.Time) (plan.Finding, error) {
+// newWorkRuns looks for work that was first looked for at since, which the first look sets.
+func newWorkRuns(ctx context.Context, s *Subject, since *time.Time) (plan.Finding, error) {
+	if since.IsZero() {
+		*since = time.Now()
+	}
 	client, err := kubernetes.NewForConfig(s.Servers[0].Config)
 	if err != nil {
 		return plan.Finding{}, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -183,7 +184,10 @@ func kubeadmDataDir(ctx context.Context, s Server) (string, error) {
 	if err := yaml.Unmarshal([]byte(cm.Data["ClusterConfiguration"]), &record); err != nil {
 		return "", fmt.Errorf("ConfigMap kube-system/kubeadm-config, ClusterConfiguration: %w", err)
 	}
-	return record.Etcd.Local.DataDir, nil
+	if record.Etcd.Local.DataDir == "" {
+		return "", nil
+	}
+	return path.Clean(record.Etcd.Local.DataDir), nil
 }
 
 // consequence says whether kubeadm's record agrees with the directories that etcd runs on, and else what follows from it: `kubeadm upgrade`

@@ -88,24 +88,37 @@ func oldLedger(s *Subject) plan.Check {
 				return plan.Finding{}, err
 			}
 			found := inventory.Compare(inventory.Inventory{}, s.Old.Objects, now, inventory.Options{Own: s.Own})
-			if found.Exact() {
-				return plan.Passed(fmt.Sprintf("%s as in the old data directory", several(found.Kept(), "key")), ledgerEvidence(found)...), nil
+			if d := apart(found, "as in the old data directory"); len(d) > 0 {
+				return plan.Differs(several(len(d), "key")+" not as in the old data directory",
+					"somebody has written since; or another directory was put in place: see the etcd manifest", d, ledgerEvidence(found)...), nil
 			}
-			var d []plan.Difference
-			for _, part := range []struct {
-				lines          []inventory.Line
-				expected, seen string
-			}{
-				{found.Missing, "there, as in the old data directory", "nothing"},
-				{found.Added, "nothing, as in the old data directory", "there"},
-				{found.Changed, "as in the old data directory", "another content"},
-			} {
-				for _, l := range part.lines {
-					d = append(d, plan.Difference{Subject: l.String(), Expected: part.expected, Seen: part.seen})
+			// The database of an etcd that was killed may lack its last writes, which are in the write-ahead log alone (see etcd.DatabaseKeys).
+			if seen := s.Before.AtOutage; seen.Objects != nil && s.Old.Objects.Revision < seen.Revision {
+				lacks := inventory.Compare(inventory.Inventory{}, seen, s.Old.Objects, inventory.Options{Own: s.Own})
+				if d := apart(lacks, "as just before the outage"); len(d) > 0 {
+					return plan.Differs(fmt.Sprintf("%s not as just before the outage: the old database ends at revision %d, and %d was seen", several(len(d), "key"), s.Old.Objects.Revision, seen.Revision),
+						"the old etcd was killed, and its last writes are in its write-ahead log alone: an etcd that is started on a copy of the old data directory has them", d, ledgerEvidence(found)...).ForGood(), nil
 				}
 			}
-			return plan.Differs(several(len(d), "key")+" not as in the old data directory",
-				"somebody has written since; or another directory was put in place: see the etcd manifest", d, ledgerEvidence(found)...), nil
+			return plan.Passed(fmt.Sprintf("%s as in the old data directory", several(found.Kept(), "key")), ledgerEvidence(found)...), nil
 		},
 	}
+}
+
+// apart are the keys in which two inventories differ, the first of which was to be kept as is.
+func apart(l inventory.Ledger, as string) []plan.Difference {
+	var d []plan.Difference
+	for _, part := range []struct {
+		lines          []inventory.Line
+		expected, seen string
+	}{
+		{l.Missing, "there, " + as, "nothing"},
+		{l.Added, "nothing, " + as, "there"},
+		{l.Changed, as, "another content"},
+	} {
+		for _, line := range part.lines {
+			d = append(d, plan.Difference{Subject: line.String(), Expected: part.expected, Seen: part.seen})
+		}
+	}
+	return d
 }

@@ -3,6 +3,7 @@ package proof
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/etcd-drill/drill/pkg/controlplane"
@@ -54,6 +55,22 @@ func TestOldLedger(t *testing.T) {
 	c.put(t, "/registry/configmaps/default/new", storedAs("v1", "ConfigMap", "new", "uid-new", ""))
 	f, err = look(t.Context())
 	differs(t, f, err, "ConfigMap default/new", "nothing, as in the old data directory", "there")
+	// The database of an etcd that was killed may end before what was acknowledged.
+	old := c.now(t)
+	c.s.Old = &Old{DataDir: "/old", Objects: old}
+	c.put(t, "/registry/events/default/g", storedAs("v1", "Event", "g", "uid-g", "")) // comes and goes
+	c.s.Before.AtOutage = c.now(t)
+	if f, err := look(t.Context()); err != nil || f.Status != plan.StatusPassed {
+		t.Errorf("%+v, %v; want a pass", f, err)
+	}
+	c.put(t, "/registry/configmaps/default/last", storedAs("v1", "ConfigMap", "last", "uid-last", ""))
+	c.s.Before.AtOutage = c.now(t)
+	c.remove(t, "/registry/configmaps/default/last")
+	f, err = look(t.Context())
+	differs(t, f, err, "ConfigMap default/last", "there, as just before the outage", "nothing")
+	if !f.Final || !strings.Contains(f.Detail, "the old database ends at revision") {
+		t.Errorf("%+v", f)
+	}
 	// Where nobody could read what there was, that is said.
 	c.s.Old = &Old{DataDir: "/old"}
 	if f, err := look(t.Context()); err != nil || f.Status != plan.StatusSkipped {

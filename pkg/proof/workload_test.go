@@ -476,9 +476,12 @@ func TestNewWorkRuns(t *testing.T) {
 			if c.absent {
 				ways--
 			}
-			s, since := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", server)}, Cluster: nodes}, time.Now()
+			s, since := &Subject{Workload: w, Servers: []Server{serve(t, "cp-a", server)}, Cluster: nodes}, time.Time{}
 			for range 2 { // the second look finds what the first one made
-				f, err := newWorkRuns(t.Context(), s, since)
+				f, err := newWorkRuns(t.Context(), s, &since)
+				if since.IsZero() || time.Since(since) > time.Minute {
+					t.Errorf("first looked for at %v", since)
+				}
 				if want := map[bool]time.Time{true: since.Add(2 * time.Minute).Add(2 * callTimeout)}[c.unaware]; !f.Due.Equal(want) {
 					t.Errorf("another answer is due at %v, want %v", f.Due, want)
 				}

@@ -135,10 +135,36 @@ func claimOnce(ctx context.Context, n cluster.Node, c Claim, over string) error 
 	return nil
 }
 
+// stillOwns returns an error if the cluster is not this process's any more: one elsewhere, where it can't be seen that this one lives, has taken the run over.
+func (j Job) stillOwns(ctx context.Context) error {
+	held, err := holder(ctx, cluster.ControlPlanes(j.Cluster)[0])
+	switch {
+	case err != nil:
+		return err
+	case held == nil:
+		return fmt.Errorf("cluster %s was taken from run %s while that was at work: nobody has it now", j.Cluster.Name(), j.ID)
+	case held.Run != j.ID:
+		return fmt.Errorf("cluster %s was taken from run %s while that was at work: %w", j.Cluster.Name(), j.ID, &ClaimedError{Cluster: j.Cluster.Name(), Claim: *held})
+	case held.Owner != journal.Self():
+		return fmt.Errorf("run %s was taken over while this process was at work on it: by %s, at %s", j.ID, held.Owner, held.Since.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// giveBack ends this process's hold on the cluster. It does so after the end of ctx, too. What another process has by now is left to that.
+func (j Job) giveBack(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if err := j.stillOwns(ctx); err != nil {
+		return err
+	}
+	return j.release(ctx)
+}
+
 // releaseTimeout bounds giving the cluster back.
 const releaseTimeout = 15 * time.Second
 
-// release gives the cluster back, if the run has it. It does so after the end of ctx, too.
+// release gives the cluster back, if the run has it, whichever process took it for that. It does so after the end of ctx, too.
 func (j Job) release(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()

@@ -266,3 +266,51 @@ func TestSettled(t *testing.T) {
 		}
 	}
 }
+
+// TestTakenOver: a process whose run another one has taken over learns of it before it takes the control plane down, and leaves the other one's lock alone.
+func TestTakenOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		lock string // empty for none
+		want string
+	}{
+		"by another process": {`{"run":"a-run","host":"elsewhere","pid":7,"since":"2026-11-24T06:00:00Z"}`, "run a-run was taken over while this process was at work on it: by process 7 on elsewhere, at 2026-11-24T06:00:00Z"},
+		"by another run":     {`{"run":"b-run","host":"elsewhere","pid":7}`, "cluster lab was taken from run a-run while that was at work: cluster lab is being drilled by run b-run"},
+		"by hand":            {"", "nobody has it now"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newLocal(t, "cp")
+			job := runOn(t, n, "a-run")
+			if err := job.claim(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := job.stillOwns(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			lock := n.path(cluster.LockFile)
+			if err := os.Remove(lock); err != nil {
+				t.Fatal(err)
+			}
+			if c.lock != "" {
+				if err := os.WriteFile(lock, []byte(c.lock), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, err := range []error{job.stillOwns(t.Context()), job.giveBack(t.Context())} {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+			}
+			if b, err := os.ReadFile(lock); string(b) != c.lock || (err == nil) != (c.lock != "") {
+				t.Errorf("the lock says %q, %v", b, err)
+			}
+		})
+	}
+	n := newLocal(t, "cp")
+	job := runOn(t, n, "a-run")
+	if err := job.claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := job.giveBack(t.Context()); err != nil || held(t, n) != nil {
+		t.Errorf("%v; held by %+v", err, held(t, n))
+	}
+}

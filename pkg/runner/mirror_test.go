@@ -109,7 +109,7 @@ func TestOutageIsPutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r := &recorder{dir: dir, journal: book, mirror: newTestMirror(t, n), down: down}
+		r := &recorder{dir: dir, journal: book, mirror: newTestMirror(t, n), down: down, owns: func(context.Context) error { return nil }}
 		book.Watch(func(content []byte) { r.mirror.put(journal.FileName, content) })
 		if err := r.Record(t.Context(), step); (err == nil) != down {
 			t.Errorf("down %t: %v", down, err)

@@ -22,8 +22,10 @@ type recorder struct {
 	mirror  *mirror
 	// memory is what the mirror was given last.
 	memory []byte
-	// down says that the outage began in an earlier process: nothing that leads up to it is put off any more.
+	// down says that the outage has begun: nothing that leads up to it is put off any more.
 	down bool
+	// owns returns an error if the cluster is not this process's any more.
+	owns func(context.Context) error
 }
 
 // flushTimeout bounds how long the outage is put off until the copies on the nodes are complete.
@@ -37,31 +39,32 @@ func (r *recorder) Record(ctx context.Context, e plan.Event) error {
 		return r.remember() // that the run begins, or goes on, is in the journal already
 	case plan.StepStarted:
 		entry := journal.Entry{At: e.At.UTC(), Kind: journal.StepBegins, Step: e.Step.Name, Phase: e.Step.Phase, Outage: e.Step.Outage}
-		if err := r.journal.Append(entry); err != nil || !e.Step.Outage || r.down {
-			return err
+		err := r.journal.Append(entry)
+		if r.down {
+			return err // it is begun all the same
 		}
-		ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, fmt.Errorf("it took longer than %s", flushTimeout))
-		defer cancel()
-		err := r.mirror.flush(ctx)
+		if err == nil && e.Step.Outage {
+			err = r.ready(ctx)
+		}
 		if err != nil {
 			entry.Kind = journal.NotBegun
-			err = errors.Join(err, r.journal.Append(entry))
+			return errors.Join(err, r.journal.Append(entry))
 		}
-		return err
+		r.down = e.Step.Outage
+		return nil
 	case plan.StepFinished:
 		if e.Earlier || e.Status == plan.StatusSkipped {
 			return nil
 		}
+		var err error
 		if e.Status == plan.StatusPassed {
-			if err := r.remember(); err != nil {
-				return err
-			}
+			err = r.remember()
 		}
 		entry := journal.Entry{At: e.At.UTC(), Kind: journal.StepEnded, Step: e.Step.Name, Phase: e.Step.Phase, Status: e.Status, Seconds: e.Elapsed.Seconds()}
 		if e.Err != nil {
 			entry.Error = e.Err.Error()
 		}
-		return r.journal.Append(entry)
+		return errors.Join(err, r.journal.Append(entry)) // that it has ended is so in any case
 	case plan.Judged:
 		return r.journal.Append(journal.Entry{At: e.At.UTC(), Kind: journal.Judged, Verdict: e.Verdict, Reason: e.Reason, Proof: e.Proof})
 	case plan.RunFinished:
@@ -69,6 +72,16 @@ func (r *recorder) Record(ctx context.Context, e plan.Event) error {
 	default:
 		return nil
 	}
+}
+
+// ready returns when the control plane may be taken down: nobody has taken the run over, and there are copies of the journal.
+func (r *recorder) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, flushTimeout, fmt.Errorf("it took longer than %s", flushTimeout))
+	defer cancel()
+	if err := r.owns(ctx); err != nil {
+		return err
+	}
+	return r.mirror.flush(ctx)
 }
 
 func (r *recorder) remember() error {

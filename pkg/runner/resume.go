@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
@@ -50,6 +51,7 @@ type settings struct {
 	Keep          bool          `json:"keep,omitempty"`
 	EvidenceDir   string        `json:"evidenceDir,omitempty"`
 	ReportDir     string        `json:"reportDir,omitempty"`
+	Disposable    bool          `json:"disposable,omitempty"`
 	Settle        time.Duration `json:"settle,omitempty"`
 	Patience      time.Duration `json:"patience,omitempty"`
 	OutageLimit   time.Duration `json:"outageLimit,omitempty"`
@@ -63,7 +65,7 @@ type settings struct {
 // entry is what the journal of the job begins with.
 func (j Job) entry(began time.Time) journal.Run {
 	b, err := json.Marshal(settings{
-		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, absolute(j.EvidenceDir), absolute(j.ReportDir), j.Settle, j.Patience, j.OutageLimit, j.Procedure.DataDirMode(), j.Alter != nil, j.Snapshot,
+		j.BumpRevision, j.KeepRunning, j.Renew, j.WorkloadImage, j.LateWrites, j.Literal, j.Keep, absolute(j.EvidenceDir), absolute(j.ReportDir), j.Disposable, j.Settle, j.Patience, j.OutageLimit, j.Procedure.DataDirMode(), j.Alter != nil, j.Snapshot,
 	})
 	if err != nil {
 		panic(err) // these types can always be written
@@ -93,6 +95,13 @@ type Listed struct {
 	AtWork bool
 	// Err says why nothing else is known of it; nil where something is.
 	Err error
+}
+
+// HoldsCluster says whether the run keeps others from its cluster. One that was begun on a cluster of its own, and has ended, left no cluster.
+func (l Listed) HoldsCluster() bool {
+	var s settings
+	thrownAway := l.End != nil && json.Unmarshal(l.Run.Settings, &s) == nil && s.Disposable
+	return !l.Settled() && !thrownAway
 }
 
 // List returns the runs that have a folder in the state directory and a journal in it, oldest first.
@@ -236,6 +245,19 @@ func (j Job) takeUp(ctx context.Context, decide func(journal.State) (undo bool, 
 }
 
 func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journal.State, decide func(journal.State) (undo bool, err error)) (report.Run, error) {
+	var unlearnt error
+	if !state.Settled() {
+		var err error
+		if len(state.Steps) > 0 {
+			err = j.reachable(ctx)
+		}
+		if err == nil {
+			state, unlearnt, err = j.catchUp(ctx, book, state)
+		}
+		if err != nil {
+			return report.Run{}, err
+		}
+	}
 	undo, err := decide(state)
 	switch { // the process that ended the run may have been killed before it gave the cluster back
 	case errors.Is(err, ErrNothingToDo):
@@ -246,7 +268,7 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	if err == nil && undo && len(state.Steps) == 0 {
 		return j.settle(ctx, book, state)
 	}
-	if err == nil {
+	if err == nil && len(state.Steps) == 0 { // else it was asked above
 		err = j.reachable(ctx)
 	}
 	if err == nil {
@@ -265,6 +287,9 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 	}
 	if err != nil {
 		return report.Run{}, err
+	}
+	if err := s.Missing(); err != nil && !undo && state.Proof == nil {
+		return report.Run{}, fmt.Errorf("%w here: %w; the machine that began the run can, or put the old state back instead", ErrCantResume, err)
 	}
 	if err := s.Target.Reach(ctx); err != nil {
 		return report.Run{}, fmt.Errorf("cluster %s can't be worked on: %w; nothing was touched, call this again when it can", j.Cluster.Name(), err)
@@ -303,7 +328,55 @@ func (j Job) takeUpWith(ctx context.Context, book *journal.Journal, state journa
 			past.Done[st.Name] = time.Duration(st.Seconds * float64(time.Second))
 		}
 	}
-	return j.walk(ctx, book, s, &builder, how, past, unkept)
+	return j.walk(ctx, book, s, &builder, how, past, unlearnt, unkept)
+}
+
+// catchUp takes in what other processes have written to the copies of the journal on the control planes, which this machine may know nothing of: one elsewhere has taken the run up, or this one's disk
+// was full. Where it can't be kept here, unkept is why; that is no reason to leave a control plane that was taken down as it is.
+func (j Job) catchUp(ctx context.Context, book *journal.Journal, state journal.State) (_ journal.State, unkept, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, reachTimeout, fmt.Errorf("it gave no answer within %s", reachTimeout))
+	defer cancel()
+	nodes := cluster.ControlPlanes(j.Cluster)
+	type files struct{ journal, memory []byte }
+	copies := make([]files, len(nodes))
+	var reading errgroup.Group
+	for i, n := range nodes {
+		reading.Go(func() error {
+			for name, to := range map[string]*[]byte{journal.FileName: &copies[i].journal, stage.MemoryFile: &copies[i].memory} {
+				b, err := n.ReadFile(ctx, path.Join(stage.NodeDirs, j.ID, name))
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return fmt.Errorf("nothing was touched: node %s: looking whether another process has taken run %s up: %w", n.Name(), j.ID, err)
+				}
+				*to = b
+			}
+			return nil
+		})
+	}
+	if err := reading.Wait(); err != nil {
+		return state, nil, err
+	}
+	for i, c := range copies {
+		if c.journal == nil {
+			continue
+		}
+		behind, err := book.Behind(c.journal)
+		if err != nil {
+			return state, nil, fmt.Errorf("nothing was touched: the copy of the journal on node %s: %w", nodes[i].Name(), err)
+		}
+		if !behind {
+			continue
+		}
+		state, unkept = book.Adopt(c.journal)
+		if c.memory != nil {
+			if err := renameio.WriteFile(filepath.Join(Dir(j.StateDir, j.ID), stage.MemoryFile), c.memory, 0o600); err != nil {
+				unkept = errors.Join(unkept, err)
+			}
+		}
+		if unkept != nil && state.OutageBegan.IsZero() {
+			return state, nil, fmt.Errorf("nothing was touched: what others have done of run %s can't be kept here: %w", j.ID, unkept)
+		}
+	}
+	return state, unkept, nil
 }
 
 // reported is what the run has come to, as it was reported. Where there is no report of it any more, it is what the journal says.
@@ -406,7 +479,8 @@ func (j Job) reachable(ctx context.Context) error {
 	}
 	if err := errors.Join(lost...); err != nil {
 		return fmt.Errorf("nothing was touched, since run %s can be taken up on all of its control planes only, whose etcds must agree: %w; hint: bring it back and call this again; "+
-			"if it is lost for good, restore the others from the run's snapshot in %s, or remove the cluster", j.ID, err, Dir(j.StateDir, j.ID))
+			"if it is lost for good, the others hold what etcd held before, in member/snap/db of their old data directories (%s), from which `etcdutl snapshot restore --skip-hash-check` makes a new cluster of them",
+			j.ID, err, "whose path is in "+path.Join(stage.NodeDirs, j.ID, "etcd.yaml.before"))
 	}
 	return nil
 }
@@ -449,7 +523,10 @@ func (j Job) explained(err error) error {
 	if !errors.As(err, &claimed) {
 		return err
 	}
-	id := claimed.Claim.Run
+	id, gone := claimed.Claim.Run, "if that process is no more"
+	if claimed.Claim.Host == journal.Self().Host {
+		gone = "that process is no more"
+	}
 	l, findErr := Find(j.StateDir, id)
 	switch {
 	case findErr != nil && !errors.Is(findErr, ErrNoRun):
@@ -462,10 +539,10 @@ func (j Job) explained(err error) error {
 	case l.End != nil:
 		return fmt.Errorf("%w; that run has ended (%s), and its old state was not put back: `drill rollback %s` does that", err, l.End.Verdict, id)
 	case l.OutageBegan.IsZero():
-		return fmt.Errorf("%w; that process is no more, and had not taken the control plane down: `drill rollback %s` ends the run and changes nothing, `drill resume %s` carries it on, and what was "+
-			"written since %s is lost", err, id, id, l.Run.StartedAt.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w; %s, and the control plane was not taken down: `drill rollback %s` ends the run and changes nothing, `drill resume %s` carries it on, and what was "+
+			"written since %s is lost", err, gone, id, id, l.Run.StartedAt.UTC().Format(time.RFC3339))
 	default:
-		return fmt.Errorf("%w; that process is no more: `drill resume %s` carries the run on, `drill rollback %s` puts the old state back", err, id, id)
+		return fmt.Errorf("%w; %s: `drill resume %s` carries the run on, `drill rollback %s` puts the old state back", err, gone, id, id)
 	}
 }
 
@@ -476,11 +553,24 @@ func Abandoned(ctx context.Context, c cluster.Cluster, stateDir, id string) erro
 		return err
 	}
 	n := cluster.ControlPlanes(c)[0]
+	held, err := holder(ctx, n)
+	if err != nil {
+		return err
+	}
+	has := held != nil && held.Run == id
+	if self := journal.Self(); has && held.Host == self.Host && held.PID != self.PID && alive(held.PID) {
+		return fmt.Errorf("%w: %s, with another state directory; if that process is not drill, another one has its number by now: this on node %s says that nobody is at work any more: echo '{\"run\":\"%s\"}' >%s",
+			journal.ErrAtWork, held.Owner, n.Name(), id, cluster.LockFile)
+	}
 	files := map[string][]byte{}
 	for _, name := range []string{journal.FileName, stage.MemoryFile} {
 		b, err := n.ReadFile(ctx, stage.NodeDirs+"/"+id+"/"+name)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w: %s: node %s of cluster %s has no %s of it", ErrNoRun, id, n.Name(), c.Name(), name)
+			err = fmt.Errorf("%w: %s: node %s of cluster %s has no %s of it", ErrNoRun, id, n.Name(), c.Name(), name)
+			if has {
+				err = fmt.Errorf("%w: so it ended before it took the control plane down, and this on that node gives the cluster back: rm %s", err, cluster.LockFile)
+			}
+			return err
 		}
 		if err != nil {
 			return err
@@ -493,13 +583,6 @@ func Abandoned(ctx context.Context, c cluster.Cluster, stateDir, id string) erro
 	}
 	if err != nil {
 		return fmt.Errorf("the copy of the journal on node %s: %w", n.Name(), err)
-	}
-	held, err := holder(ctx, n)
-	if err != nil {
-		return err
-	}
-	if self := journal.Self(); held != nil && held.Run == id && held.Host == self.Host && alive(held.PID) {
-		return fmt.Errorf("%w: %s, with another state directory", journal.ErrAtWork, held.Owner)
 	}
 	return fetched(Dir(stateDir, id), files)
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -318,16 +319,89 @@ func TestAbandoned(t *testing.T) {
 	if err := Abandoned(t.Context(), job.Cluster, elsewhere, "../"+job.ID); !errors.Is(err, ErrNoRun) {
 		t.Error(err)
 	}
-	if err := job.claim(t.Context()); err != nil { // this process has it, and lives
-		t.Fatal(err)
-	}
-	if err := Abandoned(t.Context(), job.Cluster, t.TempDir(), job.ID); !errors.Is(err, journal.ErrAtWork) {
-		t.Error(err)
+	for pid, refused := range map[int]bool{os.Getppid(): true, os.Getpid(): false} { // another process has it, and lives; and one of this process's number, which it can't be
+		lock, err := json.Marshal(Claim{Run: job.ID, Owner: journal.Owner{Host: journal.Self().Host, PID: pid}})
+		if err == nil {
+			err = os.WriteFile(n.path(cluster.LockFile), lock, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Abandoned(t.Context(), job.Cluster, t.TempDir(), job.ID); errors.Is(err, journal.ErrAtWork) != refused || (err != nil) != refused {
+			t.Errorf("process %d: %v", pid, err)
+		}
 	}
 	if err := os.WriteFile(n.path(dir+"/"+journal.FileName), []byte("{\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := Abandoned(t.Context(), job.Cluster, t.TempDir(), job.ID); !errors.Is(err, journal.ErrDamaged) {
+		t.Error(err)
+	}
+}
+
+// TestCopiesKnowMore: what others have made of the run, or this machine's disk had no room for, is in the copies on the control planes, and is what counts.
+func TestCopiesKnowMore(t *testing.T) {
+	down := journal.Entry{Kind: journal.StepBegins, Step: "stop-kubelet", Phase: plan.Recover, Outage: true}
+	others := []journal.Entry{down, {Kind: journal.Undoing, Owner: &journal.Owner{Host: "elsewhere", PID: 7}}, {Kind: journal.Ended, Verdict: plan.VerdictInterrupted, Rollback: plan.StatusPassed}}
+	for name, c := range map[string]struct {
+		own  []journal.Entry
+		copy []journal.Entry
+		on   bool // the copy goes on where this one ends
+		want error
+	}{
+		"it was put back from elsewhere":                            {[]journal.Entry{down, {Kind: journal.StepBegins, Step: "swap", Phase: plan.Recover}}, others, false, ErrNothingToDo},
+		"it was put back, and nothing was known here of the outage": {nil, others, false, ErrNothingToDo},
+		"it passed, and the disk here was full":                     {[]journal.Entry{down}, []journal.Entry{{Kind: journal.Ended, Verdict: plan.VerdictPassed}}, true, ErrCantRollBack},
+		"nothing more is known there":                               {[]journal.Entry{down}, nil, true, stage.ErrForgotten},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := left(t, Job{}, c.own...)
+			n := job.Cluster.(lab)[0]
+			if err := job.claim(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(Dir(job.StateDir, job.ID), journal.FileName)
+			own, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, _, _ := strings.Cut(string(own), "\n")
+			there := first + "\n"
+			if c.on {
+				there = string(own)
+			}
+			for _, e := range c.copy {
+				e.At = time.Now()
+				line, err := json.Marshal(e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				there += string(line) + "\n"
+			}
+			if err := os.WriteFile(n.path(stage.NodeDirs+"/"+job.ID+"/"+journal.FileName), []byte(there), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := job.Rollback(t.Context()); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if got, err := os.ReadFile(path); err != nil || string(got) != there {
+				t.Errorf("the journal is\n%s, %v, want\n%s", got, err, there)
+			}
+			if l, err := Find(job.StateDir, job.ID); err != nil || l.Settled() == (c.want == stage.ErrForgotten) || l.Settled() != (held(t, n) == nil) {
+				t.Errorf("%+v, %v; held by %+v", l, err, held(t, n))
+			}
+		})
+	}
+	// A copy of another run, or one that can't be read, is no reason to touch anything.
+	job := left(t, Job{}, down)
+	n := job.Cluster.(lab)[0]
+	if err := job.claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(n.path(stage.NodeDirs+"/"+job.ID+"/"+journal.FileName), []byte("{\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := job.Rollback(t.Context()); !errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), "nothing was touched: the copy of the journal on node cp") {
 		t.Error(err)
 	}
 }

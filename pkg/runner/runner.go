@@ -134,7 +134,7 @@ func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, bu
 	options := engine.Options{
 		ID:          j.ID,
 		Observers:   append([]plan.Observer{builder}, j.Observers...),
-		Journal:     &recorder{dir: dir, journal: book, stage: s, mirror: copies, down: past != nil && !past.Marks.OutageBegan.IsZero()},
+		Journal:     &recorder{dir: dir, journal: book, stage: s, mirror: copies, down: past != nil && !past.Marks.OutageBegan.IsZero(), owns: j.stillOwns},
 		Past:        past,
 		EvidenceDir: evidence,
 		KeepState:   j.Keep,
@@ -154,7 +154,7 @@ func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, bu
 		run = j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 	}
 	if settled(run, past) && !j.Disposable {
-		problems = append(problems, j.release(ended))
+		problems = append(problems, j.giveBack(ended))
 	}
 	if err := errors.Join(append(problems, book.Close())...); err != nil {
 		run.Warnings = append(run.Warnings, err.Error())

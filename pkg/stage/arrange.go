@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/etcd-drill/drill/pkg/controlplane"
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/proof"
@@ -303,13 +304,14 @@ func (s *Stage) readEtcdCommand(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("the pod of etcd on node %s: %w", m.Name, err)
 		}
-		if len(pod.Spec.Containers) == 0 {
-			return errors.New("the etcd pod on " + m.Name + " has no container")
+		i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == controlplane.Etcd })
+		if i < 0 {
+			return errors.New("the etcd pod on " + m.Name + " has no container " + controlplane.Etcd)
 		}
-		for flag, want := range map[string]string{"--data-dir": m.Etcd.DataDir, "--name": m.Etcd.Name} {
-			if !slices.Contains(pod.Spec.Containers[0].Command, flag+"="+want) {
-				return fmt.Errorf("node %s: the manifest says %s=%s, and the running etcd was started with %q: kubelet has not taken up the manifest, or can't",
-					m.Name, flag, want, pod.Spec.Containers[0].Command)
+		running := controlplane.FlagsOf(&pod.Spec.Containers[i])
+		for flag, want := range map[string]string{"data-dir": m.Etcd.Flags["data-dir"], "name": m.Etcd.Name} {
+			if running[flag] != want {
+				return fmt.Errorf("node %s: the manifest says --%s=%s, and the running etcd was started with %q: kubelet has not taken up the manifest, or can't", m.Name, flag, want, running[flag])
 			}
 		}
 	}

@@ -173,6 +173,17 @@ func Recall(ctx context.Context, c cluster.Cluster, p procedure.Procedure, o Opt
 	return s, nil
 }
 
+// Missing returns why the run can't be carried on here though it is known how far it came: its snapshot is not on this machine.
+func (s *Stage) Missing() error {
+	if s.Subject.Snapshot == nil {
+		return nil
+	}
+	if _, err := os.Stat(s.Subject.Snapshot.Path); err != nil {
+		return fmt.Errorf("the run's snapshot is needed: %w", err)
+	}
+	return nil
+}
+
 // discard removes from the run's folder what was being made when the process was killed: parts of a snapshot and of data directories, which hold Secrets.
 func (s *Stage) discard() error {
 	found, err := matching(s.opt.Dir, unfinished())

@@ -206,6 +206,7 @@ func (s *survey) ask(ctx context.Context) {
 		func() { s.kubelet(ctx) },
 		func() { s.processes(ctx) },
 		func() { s.apiServer(ctx) },
+		func() { s.probes(ctx) },
 		func() { s.targets(ctx) },
 		func() { s.size(ctx) },
 		func() { s.free(ctx) },
@@ -252,6 +253,23 @@ func (s *survey) noEtcd(ctx context.Context, err error) {
 
 // volume makes sure that etcd's data directory can be exchanged without anything else.
 func (s *survey) volume() {
+	manifest := controlplane.ManifestDir + "/etcd.yaml"
+	if s.etcd.WALDir != "" {
+		s.refuse(Refusal{
+			What: "etcd keeps its write-ahead log outside of its data directory",
+			Seen: "--wal-dir=" + s.etcd.WALDir,
+			Want: "a data directory that holds all that etcd keeps, as kubeadm makes it, since an etcd that is started on restored data must not find the old log",
+			Hint: "stop etcd, move the log to " + s.etcd.DataDir + "/member/wal, and remove --wal-dir from " + manifest,
+		})
+	}
+	if s.etcd.User != 0 {
+		s.refuse(Refusal{
+			What: "etcd does not run as root",
+			Seen: fmt.Sprintf("runAsUser: %d", s.etcd.User),
+			Want: "root, as with kubeadm, since the directories that drill restores belong to root and are open to nobody else",
+			Hint: "remove runAsUser from " + manifest + " for the drill, or rehearse on a cluster without it",
+		})
+	}
 	if s.etcd.DataSubPath == "" {
 		return
 	}
@@ -362,6 +380,39 @@ func (s *survey) apiServer(ctx context.Context) {
 		return
 	}
 	s.unreachable(err)
+}
+
+// probes makes sure that of each component it can be told whether it is ready: what was taken down is waited for. What else is wrong with the API server's manifest is told already.
+func (s *survey) probes(ctx context.Context) {
+	for _, component := range controlplane.Components() {
+		file := controlplane.ManifestDir + "/" + component + ".yaml"
+		phase := "control-plane " + strings.TrimPrefix(component, "kube-")
+		if component == controlplane.Etcd {
+			phase = "etcd local"
+		}
+		manifest, err := s.node.ReadFile(ctx, file)
+		if component == controlplane.APIServer {
+			if err != nil {
+				continue
+			}
+			if _, err := controlplane.ParseAPIServerManifest(manifest); err != nil {
+				continue
+			}
+		}
+		switch {
+		case err == nil:
+			_, err = controlplane.ReadyURL(manifest, component)
+		case !ran(err) && !errors.Is(err, fs.ErrNotExist):
+			s.unreachable(err)
+			return
+		}
+		if err != nil {
+			s.refuse(Refusal{
+				What: "whether its " + component + " is ready can't be told", Err: err, Want: "a manifest with a probe over HTTP, as kubeadm writes it: what was taken down is waited for",
+				Hint: "compare " + file + " with what `kubeadm init phase " + phase + " --dry-run` writes",
+			})
+		}
+	}
 }
 
 // targets makes sure that what the run makes doesn't exist.

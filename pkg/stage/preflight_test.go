@@ -82,7 +82,7 @@ func newSound(t testing.TB, name, address string) *sound {
 		"df":   {"File            1B-blocks  IFree Inodes Mounted on\n/var/lib 10737418240 655360 655361 /var\n/var     10737418240 655360 655361 /var\n/         1048576 10 655361 /\n", 1},
 		"stat": {"20480000\n", 0},
 	}
-	for _, f := range []string{"etcd", "kube-apiserver"} {
+	for _, f := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		b, err := os.ReadFile("../controlplane/testdata/" + f + "-v1.37.yaml")
 		if err != nil {
 			t.Fatal(err)
@@ -405,6 +405,26 @@ func TestRefusals(t *testing.T) {
 				s.change(etcdManifest, "mountPath: /var/lib/etcd\n", "mountPath: /var/lib\n")
 			},
 			[]string{"node cp-a: etcd's data directory is no volume of its own: seen: it is etcd below its volume etcd-data; wanted: a volume that is the data directory"},
+		},
+		"etcd's write-ahead log is elsewhere": {
+			func(s *sound) { s.change(etcdManifest, "    - --name=", "    - --wal-dir=/wal\n    - --name=") },
+			[]string{"node cp-a: etcd keeps its write-ahead log outside of its data directory: seen: --wal-dir=/wal; wanted: "},
+		},
+		"etcd is not root": {
+			func(s *sound) {
+				s.change(etcdManifest, "    seccompProfile:\n", "    runAsUser: 1001\n    seccompProfile:\n")
+			},
+			[]string{"node cp-a: etcd does not run as root: seen: runAsUser: 1001; wanted: "},
+		},
+		"the scheduler's manifest has another name": {
+			func(s *sound) { s.remove("/etc/kubernetes/manifests/kube-scheduler.yaml") },
+			[]string{"node cp-a: whether its kube-scheduler is ready can't be told: seen: ", "kubeadm init phase control-plane scheduler --dry-run"},
+		},
+		"the controller manager has no probe": {
+			func(s *sound) {
+				s.write("/etc/kubernetes/manifests/kube-controller-manager.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: kube-controller-manager, namespace: kube-system}\nspec: {containers: [{name: kube-controller-manager}]}\n")
+			},
+			[]string{"node cp-a: whether its kube-controller-manager is ready can't be told: seen: container kube-controller-manager has no readiness or liveness probe over HTTP"},
 		},
 		"a copy of etcd's manifest lies beside it": {
 			func(s *sound) {
