@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +50,7 @@ func dooms() []doom {
 			},
 		},
 		{
-			name: "etcd doesn't trust the API server's certificate", after: "prepare-manifest", stuck: "wait-kube-apiserver", why: "kube-apiserver",
+			name: "etcd doesn't trust the API server's certificate", after: "prepare-manifest", stuck: "wait-kube-apiserver", why: "x509",
 			ruin: func(string) [][]string {
 				return [][]string{{"sed", "-i", "s#--trusted-ca-file=.*#--trusted-ca-file=/etc/kubernetes/pki/etcd/server.crt#", staged}}
 			},
@@ -61,6 +62,17 @@ func dooms() []doom {
 					{"mv", dir, dir + "-whole"}, {"mkdir", "-m", "0700", dir}, {"mount", "-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs", dir},
 					{"cp", "-a", "--sparse=always", dir + "-whole/.", dir}, // so that its log has no room of its own
 					{"dd", "if=/dev/zero", "of=" + dir + "/filler", "bs=1M", "count=200", "status=none"},
+				}
+			},
+		},
+		{
+			name: "the disk is full, so that there is no room for a third directory", after: "restore-snapshot", stuck: "wait-etcd", why: "no space left on device", sample: true,
+			ruin: func(dir string) [][]string {
+				run := path.Dir(dir)
+				return [][]string{
+					{"cp", "-a", "--sparse=always", run, run + "-whole"}, {"mount", "-t", "tmpfs", "-o", "size=90m,mode=0700", "tmpfs", run},
+					{"cp", "-a", "--sparse=always", run + "-whole/.", run},
+					{"dd", "if=/dev/zero", "of=" + run + "/filler", "bs=1M", "count=200", "status=none"},
 				}
 			},
 		},

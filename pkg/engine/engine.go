@@ -825,7 +825,12 @@ func (w *walk) rollback(ctx context.Context) bool {
 			w.skip(s)
 			continue
 		}
-		if err := w.step(ctx, s, i+1, len(w.plan.Rollback)); err != nil {
+		err := w.step(ctx, s, i+1, len(w.plan.Rollback))
+		switch {
+		case err == nil:
+		case s.Fallback:
+			w.warn("the old state is put back without step %s: %v", s.Name, err)
+		default:
 			w.warn("the old state could not be put back, step %s: %v", s.Name, err)
 			w.undone = plan.StatusFailed
 		}

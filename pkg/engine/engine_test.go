@@ -437,6 +437,15 @@ func TestWalk(t *testing.T) {
 			verdict: plan.VerdictFailed, reason: "step recover: no luck",
 			done: "arrange, protect, protected, break, measure, evidence, undo-2, close tidy=false",
 		},
+		"a step of the rollback that can be done without": {
+			build: func(s *script, _ func()) {
+				s.do(plan.Recover, fails)
+				s.Rollback[0].Do = fails
+				s.Rollback[0].Fallback = true
+			},
+			verdict: plan.VerdictFailed, reason: "step recover: no luck",
+			done: "arrange, protect, protected, break, measure, evidence, undo-2, close tidy=true",
+		},
 		"the old state can't be put back": {
 			build: func(s *script, _ func()) {
 				s.do(plan.Recover, fails)

@@ -105,6 +105,8 @@ type Step struct {
 	// Always says, of a step of Rollback, that it is tried even though an earlier one failed: a control plane that runs on
 	// something is better than none.
 	Always bool
+	// Fallback says, of a step of Rollback, that those after it do without it when it fails. Whether they have put the old state back is proven as ever.
+	Fallback bool
 	// Live says that what the step makes lives in drill's own process, to see the outage. When another process carries the run on it is carried out again, as long as
 	// the outage has not begun.
 	Live bool

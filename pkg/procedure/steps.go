@@ -617,8 +617,9 @@ func restoreOldStep(t Target, restored *bool) plan.Step {
 			argv := []string{"etcdutl", "snapshot", "restore", old + "/member/snap/db", "--skip-hash-check"}
 			return plan.Command{Argv: append(argv, t.membershipFlags(m, t.RollbackDir, t.RollbackToken(), t.RollbackBump)...)}
 		}),
-		Expect:  "etcdutl logs `restored snapshot`.",
-		Timeout: 10 * time.Minute,
+		Expect:   "etcdutl logs `restored snapshot`.",
+		Timeout:  10 * time.Minute,
+		Fallback: true, // the old directory itself is put in place
 		Do: func(ctx context.Context) error {
 			err := t.RestoreOld(ctx)
 			*restored = err == nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/inventory"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
@@ -16,6 +17,8 @@ type Old struct {
 	Swap *Swap
 	// Objects are what the old directory held; none where that isn't known.
 	Objects inventory.Inventory
+	// Itself says that it is the old one, whose revision is not above those that the recovery which was given up has shown.
+	Itself bool
 	// Used says that an earlier rollback had put the directory in place already: what etcd holds may have been written since.
 	Used bool
 }
@@ -53,14 +56,31 @@ func RolledBack(s *Subject) []plan.Check {
 func revisionRegained(s *Subject) plan.Check {
 	return plan.Check{
 		Name:    "revision-forward",
-		Summary: "no member's revision is below what it was just before the outage",
+		Summary: "no member's revision is below what it was just before the outage; nor, where the old directory itself is used, below what the recovery that was given up had shown",
 		Look: func(ctx context.Context) (plan.Finding, error) {
 			if s.Before.Revision == 0 || len(s.Members) == 0 {
 				return plan.Failed("it is not known what etcd's revision was before the outage", "the step that notes it was not carried out").ForGood(), nil
 			}
+			if s.Old.Itself && s.Resumed {
+				return plan.Failed("etcd runs on the old directory itself, and it is not known which revisions the recovery that was given up had shown to clients",
+					"find out why the third directory could not be made, and put the old state back once more").ForGood(), nil
+			}
 			wrong, right, err := behind(ctx, s)
 			if err != nil {
 				return plan.Finding{}, err
+			}
+			if highest := s.Revisions.Highest(); s.Old.Itself && highest > s.Before.Revision {
+				for i, m := range s.Members {
+					status, err := etcd.StatusOf(ctx, s.Endpoints[i])
+					if err != nil {
+						return plan.Finding{}, fmt.Errorf("etcd on %s: %w", m.Name, err)
+					}
+					if status.Revision < highest {
+						wrong = append(wrong, plan.Difference{
+							Subject: "revision of etcd on " + m.Name, Expected: fmt.Sprintf("at least %d, as seen of the recovery that was given up", highest), Seen: fmt.Sprint(status.Revision),
+						})
+					}
+				}
 			}
 			if len(wrong) > 0 {
 				return plan.Differs(fmt.Sprintf("%d of %d members are behind", len(wrong), len(s.Members)), "see which data directory etcd runs on", wrong, right...), nil

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -97,4 +98,17 @@ func TestRevisionRegained(t *testing.T) {
 	s.Before.Revision = now + 1
 	f, err := look(t.Context())
 	differs(t, f, err, "revision of etcd on node-a", "at least", "2")
+	// The old directory itself is behind what the recovery has shown, if that has shown anything.
+	s.Before.Revision, s.Old.Itself = now, true
+	f, err = look(t.Context())
+	differs(t, f, err, "revision of etcd on node-a", fmt.Sprintf("at least %d, as seen of the recovery that was given up", now+9), "2")
+	s.Revisions = &Revisions{}
+	s.Revisions.Note(s.Revisions.at, now)
+	if f, err := look(t.Context()); err != nil || f.Status != plan.StatusPassed {
+		t.Errorf("%+v, %v; want a pass", f, err)
+	}
+	s.Resumed = true
+	if f, err := look(t.Context()); err != nil || f.Status != plan.StatusFailed || !f.Final {
+		t.Errorf("%+v, %v; want a failure: it is not known what was shown", f, err)
+	}
 }

@@ -114,7 +114,7 @@ func (s *Stage) oldMounted(ctx context.Context, m controlplane.Member, c control
 
 // expectOld says what a rollback must bring etcd to run on as long as there is nothing better: the old directories themselves.
 func (s *Stage) expectOld(ctx context.Context) (*proof.Old, error) {
-	old := &proof.Old{DataDir: s.Target.Members[0].Etcd.HostDataDir}
+	old := &proof.Old{DataDir: s.Target.Members[0].Etcd.HostDataDir, Itself: true}
 	if s.Target.Mode != procedure.DataDirSwap {
 		return old, nil
 	}

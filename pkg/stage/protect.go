@@ -285,6 +285,7 @@ func (s *Stage) restoreOld(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.Subject.Old.Objects = held
 	err = controlplane.Each(ctx, s.Target.Members, func(ctx context.Context, m controlplane.Member) error {
 		return s.restoreInto(ctx, m, s.Target.RollbackDir, etcd.RestoreOptions{
 			Snapshot: db, Raw: true, Token: s.Target.RollbackToken(), BumpRevision: s.Target.RollbackBump,
