@@ -92,7 +92,8 @@ and not an error. What was measured is reported in any case.`,
 	given.add(cmd)
 	f.BoolVar(&o.shortcuts, "shortcuts", false, "also try what may be left out of each procedure")
 	f.DurationVar(&o.each.settle, "settle", settleUsual, "how long after a recovery the checks may take to become true; less makes runs that fail shorter, and may fail one that would have passed")
-	f.DurationVar(&o.each.outageLimit, "outage-limit", comparedLimit, outageLimitHelp)
+	f.DurationVar(&o.each.outageLimit, "outage-limit", comparedLimit,
+		"how long each recovery may take from when the control plane is taken down; one that takes longer has failed, and the old state is put back. A single step has 5 minutes at most")
 	f.StringVar(&o.each.cluster, "cluster", "", "run on this kind cluster, instead of one made for the comparison")
 	f.IntVar(&o.each.nodes, "nodes", 0, "control planes of a cluster that is made for the comparison, 1 or 3 (default: what the scenario needs)")
 	f.StringVar(&o.each.image, "image", "", "node image of a cluster that is made for the comparison (default $DRILL_NODE_IMAGE, or what is there)")

@@ -26,7 +26,7 @@ With --cluster the run's journal is fetched from the control plane of that clust
 /var/lib/drill/lock on the first control plane. Whoever has repaired the cluster by hand, and wants neither to carry the run on nor to have the old state back, removes that file, and gives the cluster back by it.
 
 Exit status: 0 the old state is back, or there is nothing to do: nothing had been changed, or it had been put back before; 1 it could not be tried, or can't be put back any more,
-since the run passed or was cleaned; 2 usage; 3 it is not proven to be back; 130 interrupted.`,
+since the run passed or was cleaned; 2 usage, or the cluster or its container engine is not found; 3 it is not proven to be back; 130 interrupted.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeRuns(a, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {

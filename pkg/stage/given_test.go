@@ -175,6 +175,13 @@ func TestGivenSnapshotNeedsRoom(t *testing.T) {
 			t.Errorf("%+v: %v", c, s.reasons)
 		}
 	}
+	for _, typed := range []bool{false, true} { // the snapshot that is taken lies on the node only where it is typed
+		s := &survey{node: brokenNode{}, premises: premises{typed: typed}, room: &room{on: "/", bytes: 800 << 20, inodes: -1}}
+		s.hasRoom(230 << 20)
+		if fits := len(s.reasons) == 0; fits == typed {
+			t.Errorf("typed %t: %v", typed, s.reasons)
+		}
+	}
 }
 
 // onCluster is a stage whose only member is the etcd, and whose API server says that namespace kube-system has this UID.

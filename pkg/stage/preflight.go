@@ -623,8 +623,8 @@ func (s *survey) hasRoom(database int64) {
 		restored, of = given, of+", a snapshot of "+mebibytes(given)
 	}
 	need := restored + database + 2*walBytes
-	if s.premises.typed {
-		need += s.premises.snapshot
+	if s.premises.typed { // what is typed restores from a snapshot on the node
+		need += restored
 	}
 	if short := s.room.short(need); short != "" {
 		s.refuse(Refusal{
