@@ -14,7 +14,7 @@ RUNS       ?= 10
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
 LABELS     ?= !soak && !engine && !matrix && (!crash || sample)
 
-# Which part of `make crash`, for example: make crash KILLS='crash && single' (or ha, move, edit: see e2e/crash_test.go)
+# Which part of `make crash`, for example: make crash KILLS='crash && single' (or ha, swap, move, edit: see e2e/crash_test.go)
 KILLS      ?= crash
 # How many minutes the suite of drills on real clusters may take.
 MINUTES     = 75

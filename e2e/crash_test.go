@@ -83,7 +83,7 @@ func deathsUndoing(p procedure.Procedure, controlPlanes int) []died {
 	inPlace := false
 	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, textbook(p, controlPlanes)).Rollback {
 		for _, m := range momentsOf(s) {
-			inPlace = inPlace || s.Name == "rollback-swap-manifest" && m == after
+			inPlace = inPlace || (s.Name == "rollback-swap-manifest" || s.Name == "rollback-swap-data-dir") && m == after
 			out = append(out, died{step: s.Name, moment: m, down: true, takenUp: "rollback", inPlace: inPlace})
 		}
 	}
@@ -119,8 +119,11 @@ func (p place) die(ctx SpecContext, cluster string, by procedure.Procedure, d di
 
 // outageOf is the step of the procedure that exchanges etcd's data: whoever is killed after it leaves the control plane down, or about to be.
 func outageOf(p procedure.Procedure) string {
-	if p.Name == "manifest-edit" {
+	switch {
+	case p.Name == "manifest-edit":
 		return "edit-manifest"
+	case p.DataDirMode() == procedure.DataDirSwap:
+		return "swap-data-dir"
 	}
 	return "swap-manifest"
 }
@@ -250,11 +253,12 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 			[]died{{step: "save-snapshot", moment: after}, {step: "swap-manifest", moment: after}},
 			[]died{{step: "start-kubelet", moment: after}}},
 		{"ha", 3, procedure.KubeletStop(), resume(), nil, nil},
+		{"swap", 1, swapping(procedure.KubeletStop()), resume(), nil, nil},
 		{"move", 1, procedure.ManifestMove(), resume(), nil, nil},
 		{"edit", 1, procedure.ManifestEdit(), resumeInVain(), nil, nil},
 	} {
 		p := where.procedure
-		Context(fmt.Sprintf("on %d control planes, with %s", where.controlPlanes, p.Name), Ordered, ContinueOnFailure, Label(where.label), func() {
+		Context(fmt.Sprintf("on %d control planes, with %s, mode %s", where.controlPlanes, p.Name, p.DataDirMode()), Ordered, ContinueOnFailure, Label(where.label), func() {
 			var c cluster.Cluster
 			on := func() cluster.Cluster { return c }
 			BeforeAll(func(ctx SpecContext) {
