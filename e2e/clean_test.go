@@ -27,7 +27,7 @@ import (
 func proven(ctx SpecContext, c cluster.Cluster) string {
 	GinkgoHelper()
 	r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), Cluster: c}).run(ctx)
-	Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+	Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 	return r.ID
 }
 

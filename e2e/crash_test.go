@@ -173,7 +173,7 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, up t
 // carriedOn is what a run must be that was carried on: proven, but for what only the process could know that was killed.
 func carriedOn(d died, r report.Run) {
 	GinkgoHelper()
-	Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+	Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 	resumed := 1
 	if d.takenUp != "" {
 		resumed = 2
@@ -191,7 +191,7 @@ func carriedOn(d died, r report.Run) {
 // cleanedUp is what a run must be that had been proven by the process that was killed: what that one has found and measured is told, and nothing looked at again.
 func cleanedUp(_ died, r report.Run) {
 	GinkgoHelper()
-	Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+	Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 	Expect(r.Rollback).To(BeEmpty())
 	Expect(r.Outage.EtcdSeconds).NotTo(BeNil())
 	Expect(r.Loss.Revisions).NotTo(BeNil())
@@ -203,7 +203,7 @@ func cleanedUp(_ died, r report.Run) {
 // carriedOnAndUndone is what a run must be that was carried on to a recovery that fails: the old state is proven to be back.
 func carriedOnAndUndone(d died, r report.Run) {
 	GinkgoHelper()
-	Expect(r.Verdict).To(Equal(plan.VerdictFailed), r.Reason)
+	Expect(r.Verdict).To(Equal(plan.VerdictFailed), "%s", r.Reason)
 	Expect(r.Resumed).To(Equal(1))
 	putBack(d, r)
 }

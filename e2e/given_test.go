@@ -108,7 +108,7 @@ var _ = Describe("a snapshot that was given", Ordered, Label("given"), func() {
 		content, err := os.ReadFile(backup)
 		Expect(err).NotTo(HaveOccurred())
 		r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), Cluster: c, Snapshot: &stage.Snapshot{Path: backup}}).run(ctx)
-		Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+		Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 		for _, check := range r.Checks {
 			want := plan.StatusPassed
 			if slices.Contains([]string{"objects-restored", "service-answers"}, check.Name) {

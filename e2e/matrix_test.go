@@ -73,16 +73,16 @@ func (w way) restores(ctx SpecContext, c cluster.Cluster, given *stage.Snapshot)
 	GinkgoHelper()
 	r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: w.procedure(), Cluster: c, Renew: w.renew, BumpRevision: w.bump, Snapshot: given}).run(ctx)
 	if w.fails != "" {
-		Expect(r.Verdict).To(Equal(plan.VerdictFailed), r.Reason)
+		Expect(r.Verdict).To(Equal(plan.VerdictFailed), "%s", r.Reason)
 		Expect(failed(r)).To(ContainElement(w.fails))
 	} else {
 		unproven := slices.DeleteFunc(failed(r), func(check string) bool { return slices.Contains(w.open, check) })
-		Expect(unproven).To(BeEmpty(), r.Reason)
+		Expect(unproven).To(BeEmpty(), "%s", r.Reason)
 	}
 	if r.Verdict == plan.VerdictPassed {
 		return
 	}
-	Expect(r.Verdict).To(Equal(plan.VerdictFailed), r.Reason)
+	Expect(r.Verdict).To(Equal(plan.VerdictFailed), "%s", r.Reason)
 	Expect(r.Rollback).To(Equal(plan.StatusPassed), "%s", r.Warnings)
 	Expect(r.RollbackChecks).NotTo(BeEmpty())
 }

@@ -89,7 +89,7 @@ var _ = Describe("a run that must not begin", Ordered, ContinueOnFailure, Label(
 			GinkgoHelper()
 			r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), Cluster: c}).run(ctx)
 			GinkgoWriter.Printf("after %.2f s: %s\n", r.Seconds, r.Reason)
-			Expect(r.Verdict).To(Equal(plan.VerdictBroken), r.Reason)
+			Expect(r.Verdict).To(Equal(plan.VerdictBroken), "%s", r.Reason)
 			Expect(r.Steps).To(BeEmpty())
 			for _, want := range append(reasons, "nothing was touched", "node "+n.Name()+": ", "; hint: ") {
 				Expect(r.Reason).To(ContainSubstring(want))

@@ -88,7 +88,7 @@ var _ = Describe("a sabotaged drill", Ordered, ContinueOnFailure, Label("sabotag
 			for _, check := range r.Checks {
 				AddReportEntry("check "+check.Name, check.Detail, ReportEntryVisibilityNever)
 			}
-			Expect(r.Verdict).To(Equal(plan.VerdictFailed), r.Reason)
+			Expect(r.Verdict).To(Equal(plan.VerdictFailed), "%s", r.Reason)
 			for _, name := range f.Breaks {
 				Expect(failed(r)).To(ContainElement(name), "the fault must be caught by this check\n%s", told(r))
 				Expect(r.Reason).To(ContainSubstring(name))
@@ -107,6 +107,6 @@ var _ = Describe("a sabotaged drill", Ordered, ContinueOnFailure, Label("sabotag
 		job := sabotaged(sabotage.Fault{}, c)
 		job.Alter, job.Settle, job.Patience = nil, 0, 0
 		r := start(job).run(ctx)
-		Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+		Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 	}, SpecTimeout(5*time.Minute))
 })

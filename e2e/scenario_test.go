@@ -58,7 +58,7 @@ func follow(p play, on func() cluster.Cluster) {
 		if r.Verdict == plan.VerdictFailed && len(failed(r)) > 0 && !slices.ContainsFunc(failed(r), func(c string) bool { return !slices.Contains(p.open, c) }) {
 			return
 		}
-		Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+		Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 		measured(r)
 	}, SpecTimeout(5*time.Minute))
 }
@@ -103,7 +103,7 @@ var _ = Describe("deployment-loss", func() {
 		It("names what was made after the snapshot, each object and nothing else", Label("loss"), func(ctx SpecContext) {
 			const made = 50
 			r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), LateWrites: made, Cluster: c}).run(ctx)
-			Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+			Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 			var want []plan.Object
 			for i := range made {
 				want = append(want, plan.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: "default", Name: fmt.Sprintf("drill-late-%04d", i+1)})

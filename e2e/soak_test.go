@@ -33,7 +33,7 @@ var _ = Describe("one cluster, drilled again and again", Ordered, Label("soak"),
 					slowest = check
 				}
 			}
-			Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+			Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 			for _, check := range r.Checks {
 				Expect(check.Status).To(Equal(plan.StatusPassed), check.Name)
 			}

@@ -46,7 +46,7 @@ var _ = Describe("a data directory that is swapped", Ordered, ContinueOnFailure,
 	It("is proven to be the one that etcd runs on, though no manifest has changed", Label("single"), func(ctx SpecContext) {
 		before, _ := manifests(ctx, c)
 		r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: swapping(procedure.KubeletStop()), Cluster: c}).run(ctx)
-		Expect(r.Verdict).To(Equal(plan.VerdictPassed), r.Reason)
+		Expect(r.Verdict).To(Equal(plan.VerdictPassed), "%s", r.Reason)
 		Expect(r.Variant.DataDirMode).To(Equal("swap"))
 		measured(r)
 		for _, check := range r.Checks {

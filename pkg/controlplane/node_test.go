@@ -377,6 +377,50 @@ func TestWaitReady(t *testing.T) {
 	}
 }
 
+// TestWaitReadyCause: what is told of a component that waits for another is what is wrong with that one, and of a list of checks those that failed.
+func TestWaitReadyCause(t *testing.T) {
+	etcd := "000\ncurl: (7) Failed to connect"
+	n := newScripted(t, func(argv string) (string, int) {
+		switch {
+		case strings.HasPrefix(argv, "crictl ps") && strings.HasSuffix(argv, "^etcd$"):
+			return "of-etcd", 0
+		case strings.HasPrefix(argv, "crictl ps"):
+			return "of-scheduler", 0
+		case strings.HasSuffix(argv, " of-etcd"):
+			return "panic: no space left on device", 0
+		case strings.HasSuffix(argv, " of-scheduler"):
+			return "Timeout or abort while handling", 0
+		case strings.HasSuffix(argv, " http://127.0.0.1:2381/readyz"):
+			return etcd, map[bool]int{false: 7}[strings.HasSuffix(etcd, "200")]
+		}
+		return "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\nreadyz check failed\n500", 0
+	})
+	n.files[path.Join(controlplane.ManifestDir, "etcd.yaml")] = golden(t, "etcd-v1.37.yaml")
+	n.files[path.Join(controlplane.ManifestDir, "kube-scheduler.yaml")] = golden(t, "kube-scheduler-v1.37.yaml")
+	wait := func() string {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		err := controlplane.WaitReady(ctx, n, controlplane.Scheduler, 5*time.Millisecond)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		return err.Error()
+	}
+	said := wait()
+	for _, want := range []string{"etcd, which it depends on, isn't ready either", "curl: (7)", "no space left on device", ": status 500: [-]etcd failed: reason withheld;", "Timeout or abort"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not in: %s", want, said)
+		}
+	}
+	if strings.Contains(said, "ping ok") {
+		t.Errorf("what is well is told, too: %s", said)
+	}
+	etcd = "ok\n200"
+	if said := wait(); strings.Contains(said, "depends on") || strings.Contains(said, "no space") || !strings.Contains(said, "Timeout or abort") {
+		t.Errorf("etcd is ready: %s", said)
+	}
+}
+
 // TestWaitAlive: the liveness probe's address is asked, and any answer will do.
 func TestWaitAlive(t *testing.T) {
 	looks, answers := 0, 3

@@ -114,7 +114,8 @@ func WaitAlive(ctx context.Context, n cluster.Node, component string, interval t
 // is the node's own, from here, and without checking the certificate: it is the component's own.
 //
 // It ends with the context, or after 5 minutes where that has no nearer deadline. The error wraps the context's and
-// says what was last seen, and the last lines of the component's log.
+// says what was last seen, and the last lines of the log of the component and of the first one that it depends on and
+// that isn't ready either: an etcd that ended after it was ready keeps an API server waiting whose own log doesn't say why.
 func WaitReady(ctx context.Context, n cluster.Node, component string, interval time.Duration) error {
 	if interval <= 0 {
 		return fmt.Errorf("wait for %s: interval of %v is not positive", component, interval)
@@ -147,8 +148,8 @@ func WaitReady(ctx context.Context, n cluster.Node, component string, interval t
 		}
 		select {
 		case <-waiting.Done():
-			return fmt.Errorf("%s of node %s is not ready after %.1f s: %w; last seen at %s: %s; %s", component, n.Name(),
-				time.Since(began).Seconds(), waiting.Err(), url, last, lastLog(ctx, n, component))
+			return fmt.Errorf("%s of node %s is not ready after %.1f s: %w; %slast seen at %s: %s; %s", component, n.Name(),
+				time.Since(began).Seconds(), waiting.Err(), cause(ctx, n, component), url, last, lastLog(ctx, n, component))
 		case <-tick.C:
 		}
 	}
@@ -198,11 +199,16 @@ type answer struct {
 	text string
 }
 
+// String is what was answered. Of a verbose list of checks, as an API server gives it, only those that failed count.
 func (a answer) String() string {
 	if a.status == 0 {
 		return a.text
 	}
-	return fmt.Sprintf("status %d: %s", a.status, a.text)
+	text := a.text
+	if failed := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return !strings.HasPrefix(line, "[-]") }); len(failed) > 0 {
+		text = strings.Join(failed, "\n")
+	}
+	return fmt.Sprintf("status %d: %s", a.status, text)
 }
 
 // look asks at the address as the node sees it, without checking the certificate. One that is the node's own is asked from here, which saves the node a process for every look: dozens a second of them,
@@ -279,6 +285,28 @@ func Log(ctx context.Context, n cluster.Node, component string, lines int) (stri
 	}
 	// crictl passes on both streams of the container as they are; components write to standard error.
 	return strings.TrimSpace(string(res.Stdout) + string(res.Stderr)), nil
+}
+
+// cause is what is wrong with the first component that this one depends on (see Components) and that isn't ready, and "" where all of them are or can't be asked. It is for the error of a wait, whose
+// own context is over.
+func cause(ctx context.Context, n cluster.Node, component string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logLimit)
+	defer cancel()
+	all := Components()
+	for _, c := range all[:max(0, slices.Index(all, component))] {
+		manifest, err := n.ReadFile(ctx, path.Join(ManifestDir, c+".yaml"))
+		if err != nil {
+			continue
+		}
+		url, err := ReadyURL(manifest, c)
+		if err != nil {
+			continue
+		}
+		if said, err := look(ctx, n, url); err == nil && said.status != http.StatusOK {
+			return fmt.Sprintf("%s, which it depends on, isn't ready either: seen at %s: %s; %s; of %s itself: ", c, url, said, lastLog(ctx, n, c), component)
+		}
+	}
+	return ""
 }
 
 // lastLog is for the error of a wait, whose own context is over.
