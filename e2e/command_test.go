@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/proof"
 	"github.com/etcd-drill/drill/pkg/report"
+	"github.com/etcd-drill/drill/pkg/runner"
 )
 
 // drill starts the binary in a process group of its own, as a shell does.
@@ -94,7 +97,7 @@ var _ = Describe("the command line", Label("cli"), func() {
 
 		doc := document(s)
 		Expect(doc.Runs).To(HaveLen(1))
-		Expect(doc.Runs[0].Verdict).To(Equal(plan.VerdictPassed), doc.Runs[0].Reason)
+		Expect(doc.Runs[0].Verdict).To(Equal(plan.VerdictPassed), "%s", doc.Runs[0].Reason)
 		Expect(doc.Runs[0].Warnings).To(BeEmpty())
 		var checks []string
 		for _, c := range doc.Runs[0].Checks {
@@ -110,6 +113,25 @@ var _ = Describe("the command line", Label("cli"), func() {
 		}
 		Expect(clusters(ctx)).To(Equal(before), "the cluster of the run is gone")
 		Expect(filepath.Join(shared.stateHome, "untouched")).NotTo(BeAnExistingFile(), "the user's kubeconfig")
+	}, SpecTimeout(10*time.Minute))
+
+	It("refuses a second drill on a cluster while one is at work there", func(ctx SpecContext) {
+		c := shared.oneNode(ctx)
+		first := drill("run", "deployment-loss", "--cluster", c.Name())
+		Eventually(ctx, first.Out).Should(gbytes.Say("ok .* save-snapshot"))
+		second := drill("run", "deployment-loss", "--cluster", c.Name(), "-o", "json")
+		Eventually(ctx, second).Should(gexec.Exit(1))
+		Expect(first.ExitCode()).To(Equal(-1), "the first one has ended by now")
+		r := document(second).Runs[0]
+		Expect(r.Verdict).To(Equal(plan.VerdictBroken))
+		Expect(r.Steps).To(BeEmpty())
+		said := regexp.MustCompile(`^cluster (\S+) is being drilled by run (\S+): process (\d+) on .*; it is at work: `).FindStringSubmatch(r.Reason)
+		Expect(said).To(HaveLen(4), "%s", r.Reason)
+		Expect(said[1]).To(Equal(c.Name()))
+		Expect(said[3]).To(Equal(strconv.Itoa(first.Command.Process.Pid)))
+
+		Eventually(ctx, first).Should(gexec.Exit(0))
+		Expect(filepath.Join(runner.Dir(here().stateDir(), said[2]), "report.json")).To(BeAnExistingFile(), "the first one is told by its name")
 	}, SpecTimeout(10*time.Minute))
 
 	DescribeTable("deletes its cluster when it is interrupted",

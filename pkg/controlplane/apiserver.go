@@ -12,9 +12,9 @@ import (
 type APIServerConfig struct {
 	// EtcdServers are the URLs of the etcd in which it stores, for example https://127.0.0.1:2379 [--etcd-servers].
 	EtcdServers []string
-	// EtcdCert is the certificate that it shows to etcd [--etcd-certfile], Cert the one that it serves with [--tls-cert-file]; empty
-	// when not given.
-	EtcdCert, Cert string
+	// EtcdCert is the certificate that it shows to etcd [--etcd-certfile], Cert the one that it serves with [--tls-cert-file], EtcdCA and ClientCA those of the authorities by which it knows etcd and
+	// its own clients [--etcd-cafile, --client-ca-file]; empty when not given.
+	EtcdCert, Cert, EtcdCA, ClientCA string
 }
 
 // ParseAPIServerManifest reads the manifest of an API server as kubeadm writes it; flags count as in ParseEtcdManifest. Errors wrap
@@ -33,7 +33,8 @@ func ParseAPIServerManifest(manifest []byte) (APIServerConfig, error) {
 	if len(cfg.EtcdServers) == 0 {
 		return APIServerConfig{}, fmt.Errorf("%w: the command of its container has no --etcd-servers", ErrNotAPIServer)
 	}
-	if err := hostPaths(pod, c, flags, map[string]*string{"etcd-certfile": &cfg.EtcdCert, "tls-cert-file": &cfg.Cert}); err != nil {
+	files := map[string]*string{"etcd-certfile": &cfg.EtcdCert, "tls-cert-file": &cfg.Cert, "etcd-cafile": &cfg.EtcdCA, "client-ca-file": &cfg.ClientCA}
+	if err := hostPaths(pod, c, flags, files); err != nil {
 		return APIServerConfig{}, fmt.Errorf("%w: %w", ErrNotAPIServer, err)
 	}
 	return cfg, nil

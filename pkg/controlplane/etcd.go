@@ -30,8 +30,8 @@ type EtcdConfig struct {
 	// CACert, Cert and Key are the files that etcd itself uses towards clients [--trusted-ca-file, --cert-file,
 	// --key-file]. The pair that kubeadm makes may also be used as a client's.
 	CACert, Cert, Key string
-	// PeerCert is the certificate that it shows to other members [--peer-cert-file]; empty when not given.
-	PeerCert string
+	// PeerCert is the certificate that it shows to other members [--peer-cert-file], PeerCA that of the authority by which it knows them [--peer-trusted-ca-file]; empty when not given.
+	PeerCert, PeerCA string
 	// MetricsURL is the first of --listen-metrics-urls, where /readyz and /livez answer without a certificate; empty when not given.
 	MetricsURL string
 	// Image is the container's image.
@@ -103,7 +103,7 @@ func ParseEtcdManifest(manifest []byte) (EtcdConfig, error) {
 	}
 	cfg.DataVolume, cfg.DataSubPath = vol.Name, sub
 	cfg.HostDataDir = path.Join(vol.HostPath.Path, sub)
-	files := map[string]*string{"trusted-ca-file": &cfg.CACert, "cert-file": &cfg.Cert, "key-file": &cfg.Key, "peer-cert-file": &cfg.PeerCert}
+	files := map[string]*string{"trusted-ca-file": &cfg.CACert, "cert-file": &cfg.Cert, "key-file": &cfg.Key, "peer-cert-file": &cfg.PeerCert, "peer-trusted-ca-file": &cfg.PeerCA}
 	if err := hostPaths(pod, c, flags, files); err != nil {
 		return EtcdConfig{}, fmt.Errorf("%w: %w", ErrNotEtcd, err)
 	}

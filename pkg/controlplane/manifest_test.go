@@ -43,6 +43,7 @@ func TestParseEtcdManifest(t *testing.T) {
 			Cert:                "/etc/kubernetes/pki/etcd/server.crt",
 			Key:                 "/etc/kubernetes/pki/etcd/server.key",
 			PeerCert:            "/etc/kubernetes/pki/etcd/peer.crt",
+			PeerCA:              "/etc/kubernetes/pki/etcd/ca.crt",
 			MetricsURL:          "http://127.0.0.1:2381",
 			Image:               image,
 		}
@@ -124,6 +125,8 @@ func TestParseAPIServerManifest(t *testing.T) {
 	want := controlplane.APIServerConfig{
 		EtcdServers: []string{"https://127.0.0.1:2379"},
 		EtcdCert:    "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+		EtcdCA:      "/etc/kubernetes/pki/etcd/ca.crt",
+		ClientCA:    "/etc/kubernetes/pki/ca.crt",
 		Cert:        "/etc/kubernetes/pki/apiserver.crt",
 	}
 	if err != nil || !reflect.DeepEqual(cfg, want) {

@@ -2,12 +2,14 @@ package stage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +28,8 @@ type certificate struct {
 	pem []byte
 	// byKubelet says that kubelet renews it, and not kubeadm.
 	byKubelet bool
+	// authority says that it is what others are checked by. A file of these may hold several, as it does while one replaces another, and one of them that is valid is enough.
+	authority bool
 }
 
 // Where kubeadm keeps kubeconfigs on a control plane (https://kubernetes.io/docs/setup/best-practices/certificates/#configure-certificates-for-user-accounts).
@@ -114,20 +118,33 @@ func (s *survey) certificates(ctx context.Context, kubeconfigs []certificate) {
 		{of: "the API server's certificate towards etcd", file: s.server.EtcdCert},
 		{of: "the API server's serving certificate", file: s.server.Cert},
 	}
+	for _, a := range []certificate{
+		{of: "the authority by which etcd knows its clients", file: s.etcd.CACert, authority: true},
+		{of: "the authority by which etcd knows its peers", file: s.etcd.PeerCA, authority: true},
+		{of: "the authority by which the API server knows etcd", file: s.server.EtcdCA, authority: true},
+		{of: "the authority by which the API server knows its clients", file: s.server.ClientCA, authority: true},
+	} {
+		if !slices.ContainsFunc(all, func(b certificate) bool { return b.file == a.file }) { // kubeadm has one for all of etcd's
+			all = append(all, a)
+		}
+	}
 	all = append(all, kubeconfigs...)
 	if !s.readCertificates(ctx, all) {
 		return
 	}
-	var bad, badOfKubelet []string
+	var bad, badOfKubelet, badAuthorities []string
 	for _, c := range all {
 		if c.file == "" { // the manifest names none
 			continue
 		}
-		if trouble := troubleWith(c.pem, s.skew); trouble != "" {
+		if trouble := c.trouble(s.skew); trouble != "" {
 			seen := fmt.Sprintf("%s (%s) %s", c.of, c.file, trouble)
-			if c.byKubelet {
+			switch {
+			case c.byKubelet:
 				badOfKubelet = append(badOfKubelet, seen)
-			} else {
+			case c.authority:
+				badAuthorities = append(badAuthorities, seen)
+			default:
 				bad = append(bad, seen)
 			}
 		}
@@ -139,6 +156,12 @@ func (s *survey) certificates(ctx context.Context, kubeconfigs []certificate) {
 		s.refuse(Refusal{
 			What: "certificates of its control plane are not valid", Seen: strings.Join(bad, ", ") + clocks, Want: want,
 			Hint: "compare the clocks; `kubeadm certs check-expiration` on the node lists all, `kubeadm certs renew all` renews them, and then the static pods have to be restarted: " + certsPage,
+		})
+	}
+	if len(badAuthorities) > 0 {
+		s.refuse(Refusal{
+			What: "authorities of its control plane are not valid", Seen: strings.Join(badAuthorities, ", ") + clocks, Want: want,
+			Hint: "compare the clocks; `kubeadm certs renew` leaves authorities alone, see " + authorityPage,
 		})
 	}
 	if len(badOfKubelet) > 0 {
@@ -187,13 +210,28 @@ func (s *survey) readCertificates(ctx context.Context, all []certificate) bool {
 	return true
 }
 
-// troubleWith says what is wrong with the first of the certificates in PEM, which is the one that is shown, the others being those of authorities; "" when it is
-// valid now by this machine's clock, and by one that is ahead of it by skew.
-func troubleWith(content []byte, skew time.Duration) string {
-	c, err := firstCertificate(content)
-	if err != nil {
+// trouble says what is wrong with the certificate; "" when it is valid now by this machine's clock, and by one that is ahead of it by skew. Of several in a file the first is the one that is shown,
+// the others being those of authorities.
+func (c certificate) trouble(skew time.Duration) string {
+	all, err := parseCertificates(c.pem)
+	switch {
+	case err != nil:
 		return "can't be read: " + err.Error()
+	case !c.authority:
+		return invalid(all[0], skew)
 	}
+	first := ""
+	for _, one := range all {
+		trouble := invalid(one, skew)
+		if trouble == "" {
+			return ""
+		}
+		first = cmp.Or(first, trouble)
+	}
+	return first
+}
+
+func invalid(c *x509.Certificate, skew time.Duration) string {
 	here := time.Now()
 	for _, now := range []time.Time{here, here.Add(skew)} {
 		switch {
@@ -206,15 +244,23 @@ func troubleWith(content []byte, skew time.Duration) string {
 	return ""
 }
 
-func firstCertificate(content []byte) (*x509.Certificate, error) {
+// parseCertificates reads those that are there in PEM, of which there must be one. What can't be read beside others is left out, as the servers do.
+func parseCertificates(content []byte) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	err := errors.New("the file is not there, or holds no certificate")
 	for rest := content; ; {
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
-		if block == nil {
-			return nil, errors.New("the file is not there, or holds no certificate")
-		}
-		if block.Type == "CERTIFICATE" {
-			return x509.ParseCertificate(block.Bytes)
+		switch {
+		case block == nil && len(all) == 0:
+			return nil, err
+		case block == nil:
+			return all, nil
+		case block.Type == "CERTIFICATE":
+			var c *x509.Certificate
+			if c, err = x509.ParseCertificate(block.Bytes); err == nil {
+				all = append(all, c)
+			}
 		}
 	}
 }

@@ -41,10 +41,14 @@ func (s *Stage) comparable() bool {
 	return s.given == nil || !s.given.OtherCluster && s.Subject.Snapshot.Revision <= max(s.Subject.Before.Revision, s.Subject.Before.AtBreak.Revision)
 }
 
-// lostUntil is how long after the snapshot the last write was acknowledged, up to a moment, that it doesn't hold: one of a later revision.
+// lostUntil is how long after the snapshot the last write was acknowledged, up to a moment, that it doesn't hold: one of a later revision. It is nil where nobody asked before that moment, as after a
+// break by a process that is no more.
 func (s *Stage) lostUntil(moment time.Time) *float64 {
-	last := s.probe.Series(probeWrite).LastLost(s.Subject.Snapshot.Revision, moment)
+	writes := s.probe.Series(probeWrite)
+	last := writes.LastLost(s.Subject.Snapshot.Revision, moment)
 	switch {
+	case len(writes) == 0 || !writes[0].Began.Before(moment):
+		return nil
 	case last.IsZero():
 		return seconds(0)
 	case s.given != nil && s.given.Info.TakenAt.After(last):

@@ -90,6 +90,7 @@ const (
 // What people can do, and where it is written.
 const (
 	certsPage      = "https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-certs/"
+	authorityPage  = "https://kubernetes.io/docs/tasks/tls/manual-rotation-of-ca-certificates/"
 	kubeletPage    = "https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/troubleshooting-kubeadm/#kubelet-client-cert"
 	makeRoom       = "make room there, or mount something larger; `drill runs` lists earlier runs, and `drill clean RUN` removes what one has left under /var/lib/drill and refuses what is in use"
 	makeRoomHere   = "make room there, or set XDG_STATE_HOME to a folder on a larger file system, for this and all later calls: earlier runs and clusters are known only in the folder they were begun with"
@@ -199,7 +200,7 @@ func (s *survey) ask(ctx context.Context) {
 		return
 	}
 	s.known = true
-	s.volume()
+	s.volume(ctx)
 	var kubeconfigs []certificate
 	together(
 		func() { s.manifests(ctx) },
@@ -252,7 +253,7 @@ func (s *survey) noEtcd(ctx context.Context, err error) {
 }
 
 // volume makes sure that etcd's data directory can be exchanged without anything else.
-func (s *survey) volume() {
+func (s *survey) volume(ctx context.Context) {
 	manifest := controlplane.ManifestDir + "/etcd.yaml"
 	if s.etcd.WALDir != "" {
 		s.refuse(Refusal{
@@ -271,6 +272,7 @@ func (s *survey) volume() {
 		})
 	}
 	if s.etcd.DataSubPath == "" {
+		s.patchable(ctx)
 		return
 	}
 	s.refuse(Refusal{
@@ -279,6 +281,28 @@ func (s *survey) volume() {
 		Want: "a volume that is the data directory, as kubeadm makes it, since what is exchanged is the volume",
 		Hint: "let hostPath and mountPath of volume " + s.etcd.DataVolume + " in " + controlplane.ManifestDir + "/etcd.yaml be the data directory itself",
 	})
+}
+
+// patchable makes sure that the path of etcd's data directory can be changed in its manifest, and nothing with it, before anything is destroyed. Where the manifest stays as it is, it needn't be.
+func (s *survey) patchable(ctx context.Context) {
+	if s.premises.swaps {
+		return
+	}
+	file := path.Join(controlplane.ManifestDir, controlplane.Etcd+".yaml")
+	manifest, err := s.node.ReadFile(ctx, file)
+	switch {
+	case err == nil:
+		_, err = controlplane.PatchHostPath(manifest, s.etcd.DataVolume, "/var/lib/restored")
+	case !ran(err) && !errors.Is(err, fs.ErrNotExist):
+		s.unreachable(err)
+		return
+	}
+	if err != nil {
+		s.refuse(Refusal{
+			What: "the path of etcd's data directory can't be changed in its manifest", Err: err, Want: "a path that stands in the manifest on a line of its own, as kubeadm writes it",
+			Hint: "write hostPath of volume " + s.etcd.DataVolume + " in " + file + " without an anchor, alias or tag, or let the manifest be with --data-dir-mode swap",
+		})
+	}
 }
 
 // manifests makes sure that kubelet can start what it is to start: with two files that make one pod it may start neither.

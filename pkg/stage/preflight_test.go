@@ -93,6 +93,10 @@ func newSound(t testing.TB, name, address string) *sound {
 	for _, f := range []string{"etcd/server.crt", "etcd/peer.crt", "apiserver-etcd-client.crt", "apiserver.crt"} {
 		s.write("/etc/kubernetes/pki/"+f, cert)
 	}
+	authority, _ := pair(t, -24*time.Hour, 24*time.Hour) // they live longer than what they sign
+	for _, f := range []string{"etcd/ca.crt", "ca.crt"} {
+		s.write("/etc/kubernetes/pki/"+f, authority)
+	}
 	s.write(kubeletCert, cert+key)
 	for _, f := range []string{"admin", "controller-manager", "scheduler"} {
 		s.kubeconfig("/etc/kubernetes/"+f+".conf", clientcmdapi.AuthInfo{ClientCertificateData: []byte(cert), ClientKeyData: []byte(key), Token: "secret-token"})
@@ -366,6 +370,15 @@ func TestOddControlPlanesAreAccepted(t *testing.T) {
 		"a file system without inodes":     func(s *sound) { s.answers["df"] = answer{"/var/lib 10737418240 0 0 /var\n", 1} },
 		"inodes that are not told":         func(s *sound) { s.answers["df"] = answer{"/var/lib 10737418240 - - /var\n", 1} },
 		"a mount with a space in its name": func(s *sound) { s.answers["df"] = answer{"/var/lib 10737418240 1000 1000 /var lib\n", 0} },
+		"an authority that replaces another": func(s *sound) {
+			old, _ := pair(s.t, -2*time.Hour, -time.Hour)
+			now, _ := pair(s.t, -time.Hour, time.Hour)
+			s.write("/etc/kubernetes/pki/ca.crt", old+now)
+		},
+		"an authority beside what can't be read": func(s *sound) {
+			now, _ := pair(s.t, -time.Hour, time.Hour)
+			s.write("/etc/kubernetes/pki/ca.crt", "-----BEGIN CERTIFICATE-----\nb29wcw==\n-----END CERTIFICATE-----\n"+now)
+		},
 		"a certificate behind something else": func(s *sound) {
 			cert, key := pair(s.t, -time.Hour, time.Hour)
 			s.write("/etc/kubernetes/pki/apiserver.crt", "Certificate:\n  Data\n"+key+cert)
@@ -510,6 +523,28 @@ func TestRefusals(t *testing.T) {
 		"a file that holds no certificate": {
 			func(s *sound) { s.write("/etc/kubernetes/pki/apiserver.crt", "oops\n") },
 			[]string{"the API server's serving certificate (/etc/kubernetes/pki/apiserver.crt) can't be read: the file is not there, or holds no certificate"},
+		},
+		"an authority that has expired": {
+			func(s *sound) {
+				old, _ := pair(s.t, -2*time.Hour, -time.Hour)
+				older, _ := pair(s.t, -3*time.Hour, -2*time.Hour)
+				s.write("/etc/kubernetes/pki/etcd/ca.crt", old+older)
+			},
+			[]string{
+				"node cp-a: authorities of its control plane are not valid: seen: the authority by which etcd knows its clients (/etc/kubernetes/pki/etcd/ca.crt) expired at ",
+				"hint: compare the clocks; `kubeadm certs renew` leaves authorities alone",
+			},
+		},
+		"an authority's file that is gone": {
+			func(s *sound) { s.remove("/etc/kubernetes/pki/ca.crt") },
+			[]string{"authorities of its control plane are not valid: seen: the authority by which the API server knows its clients (/etc/kubernetes/pki/ca.crt) can't be read: the file is not there"},
+		},
+		"etcd's data path is an alias": {
+			func(s *sound) {
+				s.change(etcdManifest, "path: /var/lib/etcd\n", "path: *data\n")
+				s.change(etcdManifest, "mountPath: /var/lib/etcd\n", "mountPath: &data /var/lib/etcd\n")
+			},
+			[]string{"node cp-a: the path of etcd's data directory can't be changed in its manifest: seen: ", "hint: write hostPath of volume etcd-data in " + etcdManifest + " without an anchor, alias or tag"},
 		},
 		"a file that is gone": {
 			func(s *sound) { s.remove("/etc/kubernetes/pki/etcd/peer.crt") },
