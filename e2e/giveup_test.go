@@ -67,13 +67,14 @@ func dooms() []doom {
 		},
 		{
 			// In the outage: nothing is begun before it that can't be written down.
-			name: "the disk is full, so that there is no room for a third directory", after: "stop-control-plane", why: "no space left on device", sample: true,
+			name: "the disk is full, but for the room that was kept for a third directory", after: "stop-control-plane", why: "no space left on device", sample: true,
 			ruin: func(dir string) [][]string {
 				run := path.Dir(dir)
 				return [][]string{
-					{"cp", "-a", "--sparse=always", run, run + "-whole"}, {"mount", "-t", "tmpfs", "-o", "size=90m,mode=0700", "tmpfs", run},
+					{"mv", run, run + "-whole"}, {"mkdir", "-m", "0700", run}, {"mount", "-t", "tmpfs", "-o", "size=400m,mode=0700", "tmpfs", run},
 					{"cp", "-a", "--sparse=always", run + "-whole/.", run},
-					{"dd", "if=/dev/zero", "of=" + run + "/filler", "bs=1M", "count=200", "status=none"},
+					{"sh", "-c", `fallocate --length "$(stat --format=%s "$1/reserved")" "$1/reserved"`, "sh", run}, // the copy has holes
+					{"dd", "if=/dev/zero", "of=" + run + "/filler", "bs=1M", "count=500", "status=none"},
 				}
 			},
 		},

@@ -155,7 +155,7 @@ func (n diskNode) Exec(ctx context.Context, c cluster.Cmd) (cluster.Result, erro
 			said = `{"status": {"id": "c", "mounts": [{"hostPath": "/var/lib/etcd", "containerPath": "/var/lib/etcd"}]}}`
 		}
 		return cluster.Result{Stdout: []byte(said)}, nil
-	case "stat", "test", "mv", "mkdir":
+	case "stat", "test", "mv", "mkdir", "fallocate", "rm":
 		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 		out, err := cmd.Output()
 		if err != nil {

@@ -461,20 +461,34 @@ func (s *survey) targets(ctx context.Context) {
 // size finds out how large the database is. It asks the file and not etcd, which may not answer when something else is wrong; the file is by at most 16 MiB
 // larger than what etcd says, since bbolt makes it longer in steps of that size (DefaultAllocSize in go.etcd.io/bbolt).
 func (s *survey) size(ctx context.Context) {
-	file := s.etcd.HostDataDir + "/member/snap/db"
 	r := Refusal{
 		What: "the size of etcd's database can't be told", Want: "etcd's database where its manifest says that the data is",
 		Hint: "compare --data-dir and the volumes of " + controlplane.ManifestDir + "/etcd.yaml with what the running etcd uses (`crictl inspect`)",
 	}
-	out, err := cluster.Run(ctx, s.node, "stat", "--format=%s", "--", file)
-	if err != nil {
-		s.failed(err, r)
-		return
-	}
-	if s.database, err = strconv.ParseInt(out, 10, 64); err != nil || s.database <= 0 {
-		r.Seen = fmt.Sprintf("stat says %q for the size of %s", out, file)
+	var err error
+	switch s.database, err = databaseSize(ctx, s.node, s.etcd.HostDataDir); {
+	case errors.Is(err, errNoSize):
+		r.Err = err
 		s.refuse(r)
+	case err != nil:
+		s.failed(err, r)
 	}
+}
+
+var errNoSize = errors.New("no number of bytes above 0")
+
+// databaseSize is that of the database in an etcd's data directory, in bytes. An answer that can't be used wraps errNoSize.
+func databaseSize(ctx context.Context, n cluster.Node, dataDir string) (int64, error) {
+	file := dataDir + "/member/snap/db"
+	out, err := cluster.Run(ctx, n, "stat", "--format=%s", "--", file)
+	if err != nil {
+		return 0, err
+	}
+	size, err := strconv.ParseInt(out, 10, 64)
+	if err != nil || size <= 0 {
+		return 0, fmt.Errorf("stat says %q for the size of %s: %w", out, file, errNoSize)
+	}
+	return size, nil
 }
 
 // room is what is free on a file system.

@@ -251,11 +251,15 @@ func (s *Stage) clocks(ctx context.Context) (map[string]time.Time, error) {
 	return out, nil
 }
 
-// restore makes the new data directory on one node from the snapshot.
+// restore makes the new data directory on one node from the snapshot, and keeps room for that of a rollback.
 func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
-	return s.restoreInto(ctx, m, s.Target.DataDir, etcd.RestoreOptions{
+	err := s.restoreInto(ctx, m, s.Target.DataDir, etcd.RestoreOptions{
 		Snapshot: s.Subject.Snapshot.Path, Raw: s.Subject.Snapshot.NoChecksum, Token: s.Target.Token, BumpRevision: s.Target.BumpRevision,
 	})
+	if err != nil {
+		return err
+	}
+	return s.reserve(ctx, m)
 }
 
 // restoreOld makes the data directory of a rollback on every node from what the old ones hold: from the one that is furthest, since a member may
@@ -263,6 +267,9 @@ func (s *Stage) restore(ctx context.Context, m controlplane.Member) error {
 func (s *Stage) restoreOld(ctx context.Context) (err error) {
 	// Without this directory a rollback puts the old one itself in place.
 	if s.Subject.Old, err = s.expectOld(ctx); err != nil {
+		return err
+	}
+	if err := s.Unreserve(ctx); err != nil {
 		return err
 	}
 	if s.recalled {
