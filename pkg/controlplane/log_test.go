@@ -21,6 +21,9 @@ func TestTellLog(t *testing.T) {
 	if got := tellLog(long); got != want {
 		t.Errorf("%q, want\n%q", got, want)
 	}
+	if got := tellLog(""); got != "its log is empty" {
+		t.Errorf("%q", got)
+	}
 	many := strings.Repeat("E1123 12:00:00 it failed\n", 50)
 	if got := tellLog(many); strings.Count(got, "E1123") != logLines+logComplaints {
 		t.Errorf("%q", got)

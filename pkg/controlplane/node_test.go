@@ -371,6 +371,12 @@ func TestWaitReady(t *testing.T) {
 	if err := controlplane.WaitReady(t.Context(), n, controlplane.Scheduler, time.Second); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no manifest: %v", err)
 	}
+	n.answer = func(argv string) (string, int) {
+		return map[string]string{"crictl ps --all --last 3 --quiet --name ^etcd$": "new\nold\nolder", "crictl logs --tail 1 old": "panic", "crictl logs --tail 1 older": "started"}[argv], 0
+	}
+	if log, err := controlplane.Log(t.Context(), n, controlplane.Etcd, 1); err != nil || log != "panic" {
+		t.Errorf("the latest container has said nothing yet: %q, %v", log, err)
+	}
 	n.answer = func(string) (string, int) { return "", 0 }
 	if _, err := controlplane.Log(t.Context(), n, controlplane.Etcd, 1); err == nil || !strings.Contains(err.Error(), "no container") {
 		t.Errorf("log of what doesn't run: %v", err)

@@ -270,21 +270,27 @@ func ask(ctx context.Context, address string) (answer, error) {
 	return answer{status: resp.StatusCode, text: strings.TrimSpace(string(body))}, nil
 }
 
-// Log returns the last lines that a component's latest container wrote, whether it runs or not.
+// Log returns the last lines that a component's latest container wrote, whether it runs or not. One that has only just been started, after others that ended, may not have said anything yet: then it
+// is what the one before wrote.
 func Log(ctx context.Context, n cluster.Node, component string, lines int) (string, error) {
-	id, err := cluster.Run(ctx, n, "crictl", "ps", "--all", "--latest", "--quiet", "--name", "^"+component+"$")
+	ids, err := cluster.Run(ctx, n, "crictl", "ps", "--all", "--last", "3", "--quiet", "--name", "^"+component+"$") // the latest first
 	if err != nil {
 		return "", fmt.Errorf("log of %s of node %s: %w", component, n.Name(), err)
 	}
-	if id == "" {
+	if ids == "" {
 		return "", fmt.Errorf("log of %s of node %s: it has no container, so the kubelet didn't start it", component, n.Name())
 	}
-	res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"crictl", "logs", "--tail", strconv.Itoa(lines), id}})
-	if err != nil {
-		return "", fmt.Errorf("log of %s of node %s: %w", component, n.Name(), err)
+	for _, id := range strings.Fields(ids) {
+		res, err := n.Exec(ctx, cluster.Cmd{Argv: []string{"crictl", "logs", "--tail", strconv.Itoa(lines), id}})
+		if err != nil {
+			return "", fmt.Errorf("log of %s of node %s: %w", component, n.Name(), err)
+		}
+		// crictl passes on both streams of the container as they are; components write to standard error.
+		if log := strings.TrimSpace(string(res.Stdout) + string(res.Stderr)); log != "" {
+			return log, nil
+		}
 	}
-	// crictl passes on both streams of the container as they are; components write to standard error.
-	return strings.TrimSpace(string(res.Stdout) + string(res.Stderr)), nil
+	return "", nil
 }
 
 // cause is what is wrong with the first component that this one depends on (see Components) and that isn't ready, and "" where all of them are or can't be asked. It is for the error of a wait, whose
@@ -325,6 +331,9 @@ var complaint = regexp.MustCompile(`(?i)\b(error|fatal|panic|not defined|unknown
 
 // tellLog is the end of a log and, where something was complained of before that, the first of it: a component that is called wrongly prints all of its help after it.
 func tellLog(log string) string {
+	if log == "" {
+		return "its log is empty"
+	}
 	lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
 	end := max(0, len(lines)-logLines)
 	var first []string
