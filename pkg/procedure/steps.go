@@ -23,7 +23,7 @@ const staged = "/etc/kubernetes/etcd.yaml.restored"
 const manifestPath = controlplane.ManifestDir + "/" + etcdManifest
 
 func restoreStep(t Target) plan.Step {
-	why := "The snapshot is turned into a data directory of its own; the old one stays as it is, so there is always a way back, for which room is kept on the disk. " +
+	why := "The snapshot is turned into a data directory of its own; the old one stays as it is, so there is always a way back. " +
 		"The member must keep the name and the peer URL that the manifest gives it, or it won't recognise itself in the restored membership."
 	if t.BumpRevision > 0 {
 		why += " Kubernetes clients remember the revision up to which they have seen the world. A plain restore sets etcd's revision back, and " +
