@@ -151,14 +151,14 @@ func (j Job) stillOwns(ctx context.Context) error {
 	return nil
 }
 
-// giveBack ends this process's hold on the cluster. It does so after the end of ctx, too. What another process has by now is left to that.
-func (j Job) giveBack(ctx context.Context) error {
+// giveBack ends this process's hold on the cluster, and has what was kept there for the run put away before. It does so after the end of ctx, too. What another process has by now is left to that.
+func (j Job) giveBack(ctx context.Context, putAway func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	if err := j.stillOwns(ctx); err != nil {
 		return err
 	}
-	return j.release(ctx)
+	return errors.Join(putAway(ctx), j.release(ctx))
 }
 
 // releaseTimeout bounds giving the cluster back.

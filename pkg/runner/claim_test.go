@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -295,7 +296,11 @@ func TestTakenOver(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, err := range []error{job.stillOwns(t.Context()), job.giveBack(t.Context())} {
+			theirs := func(context.Context) error {
+				t.Error("what is kept for the run was put away, and somebody else is at work on it")
+				return nil
+			}
+			for _, err := range []error{job.stillOwns(t.Context()), job.giveBack(t.Context(), theirs)} {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%v, want %q", err, c.want)
 				}
@@ -310,7 +315,14 @@ func TestTakenOver(t *testing.T) {
 	if err := job.claim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := job.giveBack(t.Context()); err != nil || held(t, n) != nil {
+	full := errors.New("it can't be put away")
+	ours := func(ctx context.Context) error {
+		if _, limited := ctx.Deadline(); !limited || held(t, n) == nil {
+			t.Errorf("put away without a limit, or after somebody else could have begun: %v", held(t, n))
+		}
+		return full
+	}
+	if err := job.giveBack(t.Context(), ours); !errors.Is(err, full) || held(t, n) != nil {
 		t.Errorf("%v; held by %+v", err, held(t, n))
 	}
 }

@@ -154,7 +154,7 @@ func (j Job) walk(ctx context.Context, book *journal.Journal, s *stage.Stage, bu
 		run = j.CouldNotBegin(ctx, began, j.clusterInfo(), err)
 	}
 	if settled(run, past) && !j.Disposable {
-		problems = append(problems, s.Unreserve(ended), j.giveBack(ended))
+		problems = append(problems, j.giveBack(ended, s.Unreserve))
 	}
 	if err := errors.Join(append(problems, book.Close())...); err != nil {
 		run.Warnings = append(run.Warnings, err.Error())
