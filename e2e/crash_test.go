@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
 	"github.com/etcd-drill/drill/pkg/runner"
+	"github.com/etcd-drill/drill/pkg/stage"
 	"github.com/etcd-drill/drill/scenarios"
 )
 
@@ -163,10 +165,19 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, up t
 			Eventually(ctx, refused).Should(gexec.Exit(1))
 			Expect(document(refused).Runs[0].Reason).To(ContainSubstring("run " + id + ": process "))
 			here().takes(ctx, up, d, id)
+			keepsNoRoom(ctx, on(), id)
 			if up.command == "rollback" && !d.down {
 				Expect(manifestOf(ctx, on())).To(Equal(manifest))
 			}
 		}, SpecTimeout(20*time.Minute))
+	}
+}
+
+// keepsNoRoom makes sure that a run that has ended has given back on every control plane what it kept for a rollback.
+func keepsNoRoom(ctx SpecContext, c cluster.Cluster, id string) {
+	GinkgoHelper()
+	for _, n := range cluster.ControlPlanes(c) {
+		Expect(cluster.Absent(ctx, n, path.Join(stage.NodeDirs, id, "reserved"))).To(Succeed())
 	}
 }
 

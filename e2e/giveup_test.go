@@ -124,6 +124,7 @@ var _ = Describe("a recovery that can't come to its end", Ordered, ContinueOnFai
 				Expect(check.Status).To(Equal(plan.StatusPassed), "%s: %s", check.Name, check.Detail)
 			}
 			Expect(r.Artifacts).NotTo(BeEmpty())
+			keepsNoRoom(ctx, c, r.ID)
 		}, SpecTimeout(15*time.Minute))
 	}
 })
