@@ -143,11 +143,22 @@ func (e *engine) removeContainers(ctx context.Context, all []container) error {
 	}
 	args := []string{"rm", "-f", "-v"}
 	for _, c := range all {
+		if c.Running {
+			_, _ = e.output(ctx, thawTimeout, "exec", c.ID, "sh", "-c", thawAll) // a node that can't be asked may well be removable
+		}
 		args = append(args, c.ID)
 	}
 	_, err := e.output(ctx, removeTimeout, args...)
 	return err
 }
+
+// thawAll is typed on a node that is to be removed. With control groups of version 1 a process that is frozen can't be killed, and with it neither can the node: the engine thaws the node's own group
+// only. One below it stays frozen where the runc that was just changing its settings was killed (https://github.com/opencontainers/runc/issues/2105).
+const thawAll = `[ ! -d /sys/fs/cgroup/freezer ] ||
+find /sys/fs/cgroup/freezer -name freezer.state -exec grep -q FROZEN {} \; -exec sh -c 'echo THAWED >"$1"' thaw {} \;`
+
+// thawTimeout bounds that.
+const thawTimeout = 5 * time.Second
 
 // names of containers.
 func names(all []container) []string {
