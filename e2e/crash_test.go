@@ -177,7 +177,7 @@ func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, up t
 func keepsNoRoom(ctx SpecContext, c cluster.Cluster, id string) {
 	GinkgoHelper()
 	for _, n := range cluster.ControlPlanes(c) {
-		Expect(cluster.Absent(ctx, n, path.Join(stage.NodeDirs, id, "reserved"))).To(Succeed())
+		Expect(cluster.Absent(ctx, n, path.Join(stage.NodeDirs, id, stage.ReservedFile))).To(Succeed())
 	}
 }
 

@@ -73,7 +73,7 @@ func dooms() []doom {
 				return [][]string{
 					{"cp", "-a", "--sparse=always", run, run + "-whole"}, {"mount", "-t", "tmpfs", "-o", "size=400m,mode=0700", "tmpfs", run},
 					{"cp", "-a", "--sparse=always", run + "-whole/.", run},
-					{"sh", "-c", `fallocate --length "$(stat --format=%s "$1/reserved")" "$1/reserved"`, "sh", run}, // the copy has holes
+					{"sh", "-c", `fallocate --length "$(stat --format=%s "$1")" "$1"`, "sh", path.Join(run, stage.ReservedFile)}, // the copy has holes
 					{"dd", "if=/dev/zero", "of=" + run + "/filler", "bs=1M", "count=500", "status=none"},
 				}
 			},

@@ -272,27 +272,26 @@ func (s *survey) volume(ctx context.Context) {
 		})
 	}
 	if s.etcd.DataSubPath == "" {
-		s.patchable(ctx)
+		s.patchable(ctx, manifest)
 		return
 	}
 	s.refuse(Refusal{
 		What: "etcd's data directory is no volume of its own",
 		Seen: fmt.Sprintf("it is %s below its volume %s", s.etcd.DataSubPath, s.etcd.DataVolume),
 		Want: "a volume that is the data directory, as kubeadm makes it, since what is exchanged is the volume",
-		Hint: "let hostPath and mountPath of volume " + s.etcd.DataVolume + " in " + controlplane.ManifestDir + "/etcd.yaml be the data directory itself",
+		Hint: "let hostPath and mountPath of volume " + s.etcd.DataVolume + " in " + manifest + " be the data directory itself",
 	})
 }
 
 // patchable makes sure that the path of etcd's data directory can be changed in its manifest, and nothing with it, before anything is destroyed. Where the manifest stays as it is, it needn't be.
-func (s *survey) patchable(ctx context.Context) {
+func (s *survey) patchable(ctx context.Context, file string) {
 	if s.premises.swaps {
 		return
 	}
-	file := path.Join(controlplane.ManifestDir, controlplane.Etcd+".yaml")
 	manifest, err := s.node.ReadFile(ctx, file)
 	switch {
 	case err == nil:
-		_, err = controlplane.PatchHostPath(manifest, s.etcd.DataVolume, "/var/lib/restored")
+		_, err = controlplane.PatchHostPath(manifest, s.etcd.DataVolume, dataDir(s.premises.nodeDir))
 	case !ran(err) && !errors.Is(err, fs.ErrNotExist):
 		s.unreachable(err)
 		return

@@ -10,8 +10,11 @@ import (
 	"github.com/etcd-drill/drill/pkg/controlplane"
 )
 
-// reserved is the file on each node that takes the room of a rollback's data directory until there is one: a disk that fills up in the outage must not keep the old state from coming back.
-func (s *Stage) reserved() string { return path.Join(path.Dir(s.Target.RollbackDir), "reserved") }
+// ReservedFile is the file on each node, beside the run's data directories, that takes the room of a rollback's data directory until there is one: a disk that fills up in the outage must not keep
+// the old state from coming back.
+const ReservedFile = "reserved"
+
+func (s *Stage) reserved() string { return path.Join(path.Dir(s.Target.RollbackDir), ReservedFile) }
 
 // reserve takes that room on the member's node. Where the file is there already, it is made as long as it needs to be now.
 func (s *Stage) reserve(ctx context.Context, m controlplane.Member) error {
