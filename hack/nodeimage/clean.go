@@ -16,7 +16,7 @@ func newCleanCmd(o *options) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			r, err := o.newRecipe(ctx, cmd.ErrOrStderr())
+			r, err := o.newImageRecipe(ctx, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

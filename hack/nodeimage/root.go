@@ -40,17 +40,22 @@ func newRootCmd() *cobra.Command {
 	flags.StringVar(&o.source, "source", "", "folder of this program's source (default: found from the working directory)")
 	flags.StringVar(&o.cacheDir, "cache-dir", "", "where finished steps are kept (default: drill/nodeimage in the user's cache folder)")
 	flags.StringVar(&o.mirror, "debian-mirror", "", "where Debian packages come from (default: this host's own mirror)")
-	cmd.AddCommand(newEnsureCmd(&o), newBuildCmd(&o), newStatusCmd(&o), newCleanCmd(&o), newPinCmd(&o))
+	cmd.AddCommand(newEnsureCmd(&o), newBuildCmd(&o), newStatusCmd(&o), newCleanCmd(&o), newPinCmd(&o), newProgramCmd(&o))
 	return cmd
 }
 
-// newRecipe brings together what the commands work with.
-func (o *options) newRecipe(ctx context.Context, progress io.Writer) (*recipe.Recipe, error) {
-	source, err := o.sourceDir()
+// newImageRecipe is newRecipe with the engine in which the image is made.
+func (o *options) newImageRecipe(ctx context.Context, progress io.Writer) (*recipe.Recipe, error) {
+	e, err := engine.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	e, err := engine.Find(ctx)
+	return o.newRecipe(ctx, progress, e)
+}
+
+// newRecipe brings together what the commands work with; the engine is nil for those that need none.
+func (o *options) newRecipe(ctx context.Context, progress io.Writer, e *engine.Engine) (*recipe.Recipe, error) {
+	source, err := o.sourceDir()
 	if err != nil {
 		return nil, err
 	}

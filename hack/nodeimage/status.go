@@ -21,7 +21,7 @@ func newStatusCmd(o *options) *cobra.Command {
 		Short:   "Show which node images are here, and what is in the cache",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := o.newRecipe(cmd.Context(), cmd.ErrOrStderr())
+			r, err := o.newImageRecipe(cmd.Context(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

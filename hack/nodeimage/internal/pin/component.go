@@ -3,11 +3,13 @@
 package pin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -84,6 +86,16 @@ func (c Component) Build(ctx context.Context, dir string, progress io.Writer) er
 		}
 	}
 	return nil
+}
+
+// Programs are the names of what Build builds.
+func (c Component) Programs() []string {
+	var out []string
+	for _, pkg := range c.Packages {
+		name := path.Base(pkg)
+		out = append(out, cmp.Or(c.Rename[name], name))
+	}
+	return out
 }
 
 // Version is the pinned version.

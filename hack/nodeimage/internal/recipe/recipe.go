@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/etcd-drill/drill/hack/nodeimage/internal/cache"
 	"github.com/etcd-drill/drill/hack/nodeimage/internal/engine"
@@ -153,6 +154,35 @@ func (r *Recipe) programs(ctx context.Context, c pin.Component, p *parts) error 
 	}
 	p.programs[c.Name] = dir
 	return nil
+}
+
+// Program returns the path of one program of the image, which is built unless it is in the cache.
+func (r *Recipe) Program(ctx context.Context, name string) (string, error) {
+	unlock, err := r.Cache.Lock(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	for _, c := range r.pins.All() {
+		if !slices.Contains(c.Programs(), name) {
+			continue
+		}
+		key, err := c.Key(r.goVersion)
+		if err != nil {
+			return "", err
+		}
+		if _, built := r.Cache.Lookup(c.Name, key); !built {
+			if err := r.enoughDisk(); err != nil {
+				return "", err
+			}
+		}
+		var p parts
+		if err := r.programs(ctx, c, &p); err != nil {
+			return "", err
+		}
+		return p.program(c, name), nil
+	}
+	return "", fmt.Errorf("no program %s is in the image", name)
 }
 
 // checkImages makes sure that the kept list of images is still the one that kubeadm itself gives.
