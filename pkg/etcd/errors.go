@@ -20,6 +20,8 @@ var (
 	// ErrDamaged: the content is what etcd sent, or pretends to be, but its pages or revisions make no sense, or reading them
 	// made the child process panic or fault.
 	ErrDamaged = errors.New("snapshot is damaged")
+	// ErrChanged: somebody wrote to the file while it was read, so that nothing can be said of it.
+	ErrChanged = errors.New("snapshot was changed while it was read")
 )
 
 // What else can go wrong.

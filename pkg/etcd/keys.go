@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"go.etcd.io/etcd/server/v3/storage/schema"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -51,52 +53,122 @@ const (
 	// pageBytes bounds an answer: where the keys of a page are larger together, fewer are asked for. A single one is never
 	// larger, unless etcd's --max-request-bytes was raised from its 1.5 MiB to more than this.
 	pageBytes = 32 << 20
+	// pageGoal is about how large an answer should be where many keys are asked for at once.
+	pageGoal = 8 << 20
 	// all begins a range that has every key in it, and ends it.
 	all = "\x00"
 )
 
 // LiveKeys calls each with every key that the member holds, in the order of the keys, as of one revision, which it returns. The first page is
-// read linearizably: what was acknowledged before the call is in it. No more than a page is held in memory, so each may take its time; but
+// read linearizably: what was acknowledged before the call is in it. No more than two pages are held in memory, so each may take its time; but
 // when etcd compacts that revision meanwhile, the error wraps ErrCompacted. An error of each ends the reading and is returned as it is.
 //
 // The slices belong to each, which is called from this goroutine.
 func LiveKeys(ctx context.Context, ep Endpoint, each func(KeyValue) error) (revision int64, err error) {
+	return liveKeys(ctx, ep, pageSize{keys: pageKeys}, each)
+}
+
+// LiveKeysAtOnce is LiveKeys for an etcd that has nothing else to do: it asks for as many keys at once as make some 8 MB. For each question, etcd goes through the names of all keys that are still to come, to count
+// them (Revisions in server/storage/mvcc/index.go), so that reading a large database in small pages takes it time by the square.
+func LiveKeysAtOnce(ctx context.Context, ep Endpoint, each func(KeyValue) error) (revision int64, err error) {
+	return liveKeys(ctx, ep, pageSize{bytes: pageGoal}, each)
+}
+
+// page is a part of the keys.
+type page struct {
+	kvs      []*mvccpb.KeyValue
+	revision int64
+}
+
+// ranger answers a question for a range of keys.
+type ranger func(context.Context, *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error)
+
+// liveKeys asks over the network; see inPages.
+func liveKeys(ctx context.Context, ep Endpoint, size pageSize, each func(KeyValue) error) (revision int64, err error) {
 	cli, err := dial(ctx, ep)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = cli.Close() }()
-	read, limit := 0, int64(pageKeys)
-	for next := []byte(all); next != nil; {
-		page, err := readPage(ctx, cli, &etcdserverpb.RangeRequest{Key: next, RangeEnd: []byte(all), Limit: limit, Revision: revision})
+	return inPages(ctx, func(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
+		return readPage(ctx, cli, r)
+	}, "the keys of etcd at "+ep.URL, span{from: all, to: all}, size, each)
+}
+
+// pageSize is at most so many keys or, where these are 0, about so many bytes.
+type pageSize struct{ keys, bytes int64 }
+
+// span is a range of keys, from one to before another, as of a revision; 0 is for the one at which it is begun with.
+type span struct {
+	from, to string
+	revision int64
+}
+
+// inPages asks for pages. The next page is asked for while each sees the last one.
+func inPages(ctx context.Context, ask ranger, what string, keys span, size pageSize, each func(KeyValue) error) (revision int64, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	pages := make(chan page)
+	group.Go(func() error {
+		defer close(pages)
+		return readPages(ctx, ask, what, keys, size, func(p page) error {
+			select {
+			case pages <- p:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	})
+	group.Go(func() error {
+		for p := range pages {
+			revision = p.revision
+			for _, kv := range p.kvs {
+				if err := each(keyValue(kv)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	return revision, nil
+}
+
+// readPages reads one page after the other.
+func readPages(ctx context.Context, ask ranger, what string, keys span, size pageSize, send func(page) error) error {
+	read, limit, revision := 0, int64(pageKeys), keys.revision
+	for next := []byte(keys.from); next != nil; {
+		r, err := ask(ctx, &etcdserverpb.RangeRequest{Key: next, RangeEnd: []byte(keys.to), Limit: limit, Revision: revision})
 		switch {
 		case status.Code(err) == codes.ResourceExhausted && limit > 1:
 			limit /= 2
 			continue
 		case errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted):
-			return 0, fmt.Errorf("%w: etcd at %s, revision %d, after %d keys; read it again", ErrCompacted, ep.URL, revision, read)
+			return fmt.Errorf("%w: %s, revision %d, after %d keys; read it again", ErrCompacted, what, revision, read)
 		case err != nil:
-			return 0, fmt.Errorf("reading the keys of etcd at %s, after %d of them: %w", ep.URL, read, explain(ctx, err))
+			return fmt.Errorf("reading %s, after %d of them: %w", what, read, explain(ctx, err))
 		}
 		if revision == 0 {
-			revision = page.GetHeader().GetRevision()
+			revision = r.GetHeader().GetRevision()
 		}
+		kvs := r.GetKvs()
 		next = nil
-		for _, kv := range page.GetKvs() {
-			if err := each(keyValue(kv)); err != nil {
-				return 0, err
-			}
-			read++
-			if page.GetMore() {
-				next = append([]byte(nil), kv.GetKey()...)
-			}
+		if len(kvs) > 0 && r.GetMore() {
+			next = append(bytes.Clone(kvs[len(kvs)-1].GetKey()), 0) // the first key after the last one
 		}
-		if next != nil {
-			next = append(next, 0) // the first key after the last one
+		read += len(kvs)
+		if size.keys > 0 {
+			limit = min(2*limit, size.keys)
+		} else {
+			limit = min(4*limit, max(1, int64(len(kvs))*size.bytes/int64(max(1, proto.Size(r)))))
 		}
-		limit = min(2*limit, pageKeys)
+		if err := send(page{kvs, revision}); err != nil {
+			return err
+		}
 	}
-	return revision, nil
+	return nil
 }
 
 // readPage asks for one page, within the deadline of a single question.

@@ -29,6 +29,8 @@ type Endpoint struct {
 	URL string
 	// TLS is used for https URLs; see TLSFromPEM.
 	TLS *tls.Config
+	// User and Password are for an etcd whose own access control is on; empty for others.
+	User, Password string
 }
 
 // TLSFromPEM returns the configuration of a TLS client that trusts the certificates in ca, and shows the certificate and
@@ -68,6 +70,8 @@ func dial(ctx context.Context, ep Endpoint) (*clientv3.Client, error) {
 		Context:   ctx,
 		Endpoints: []string{ep.URL},
 		TLS:       ep.TLS,
+		Username:  ep.User,
+		Password:  ep.Password,
 		Logger:    zap.NewNop(),
 		// A question is put once, and not held back until there is a connection. The client would wait and retry until the
 		// context ends, and then report only that it ended; like this the error says at once what is wrong: connection
@@ -116,10 +120,13 @@ func ask[T any](ctx context.Context, ep Endpoint, limit time.Duration, what stri
 	return answer, nil
 }
 
-// explain makes errors of a context that ended recognisable by errors.Is: gRPC reports them by its own codes.
+// explain makes errors of a context that ended recognisable by errors.Is: gRPC reports them by its own codes. And it says what etcd's own words for the want of a user mean.
 func explain(ctx context.Context, err error) error {
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("%w (last seen: %w)", cause, err)
+	}
+	if errors.Is(rpctypes.Error(err), rpctypes.ErrUserEmpty) {
+		return fmt.Errorf("%w: its own access control is on; give the name and the password of one of its users, or a client certificate of which the common name is a user's", err)
 	}
 	return err
 }

@@ -3,13 +3,10 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/storage/schema"
-
-	"github.com/etcd-drill/drill/pkg/plan"
 )
 
 // RevisionOf returns, read in a child process, the revision that an etcd has which is started on the database in path: either that of
@@ -39,11 +36,15 @@ func RevisionOf(ctx context.Context, w Worker, path string) (int64, error) {
 
 // revisionHere does in the child what RevisionOf asked for.
 func revisionHere(ctx context.Context, path string) (int64, error) {
-	if err := checkLength(path); err != nil {
+	f, err := OpenFile(ctx, path, true) // for a snapshot, too: its trailer isn't read
+	if err != nil {
+		return 0, err
+	}
+	if err := f.Close(); err != nil {
 		return 0, err
 	}
 	revision := int64(1)
-	err := view(path, func(tx *bolt.Tx) error {
+	err = view(path, func(tx *bolt.Tx) error {
 		if err := checkBuckets(tx); err != nil {
 			return err
 		}
@@ -70,19 +71,6 @@ func revisionHere(ctx context.Context, path string) (int64, error) {
 
 // checkRaw makes sure that a database which has no trailer is sound in itself: its length, every page, every record.
 func checkRaw(ctx context.Context, path string) error {
-	if err := checkLength(path); err != nil {
-		return err
-	}
-	return readContent(ctx, path, &plan.SnapshotInfo{})
-}
-
-// checkLength refuses a file that is shorter than its own header says.
-func checkLength(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	_, _, err = measure(f)
+	_, _, err := Examine(ctx, path, ExamineOptions{Raw: true})
 	return err
 }

@@ -626,3 +626,26 @@ func TestBadWorkers(t *testing.T) {
 		t.Errorf("WorkerMain with an unknown request: %v, %s", err, out.String())
 	}
 }
+
+// What a save has left that was killed is found by its name, its mode and its age, in folders of whatever name.
+func TestUnfinished(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a [folder]*")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for name, mode := range map[string]os.FileMode{".a.db.123.part": 0o600, ".young.db.123.part": 0o600, ".others.db.1.part": 0o644, "a.db": 0o600, ".b.part.txt": 0o600} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+		if name != ".young.db.123.part" {
+			if err := os.Chtimes(path, now, now.Add(-time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got, want := etcd.Unfinished(dir, now.Add(-time.Minute)), []string{filepath.Join(dir, ".a.db.123.part")}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -4,23 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"go.etcd.io/etcd/server/v3/storage/schema"
-	"google.golang.org/protobuf/proto"
 
+	"github.com/etcd-drill/drill/pkg/etcd/boltfile"
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
@@ -68,48 +65,12 @@ const (
 	lockPatience = 2 * time.Second
 	// checkEvery is how many records are read between two looks at the context.
 	checkEvery = 4096
-	// maxComplaints bounds how many of bbolt's complaints are passed on.
-	maxComplaints = 5
 )
 
 // verifyHere does in the child what Verify and, with raw, VerifyDatabase asked for.
 func verifyHere(ctx context.Context, path string, raw bool) (plan.SnapshotInfo, error) {
-	var info plan.SnapshotInfo
-	check := checkTrailer
-	if raw {
-		check = sumOf
-	}
-	sum, err := check(ctx, path)
-	if err != nil {
-		return info, err
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return info, err
-	}
-	info = plan.SnapshotInfo{Path: path, SHA256: sum, Bytes: st.Size(), TakenAt: st.ModTime(), NoChecksum: raw}
-	return info, readContent(ctx, path, &info)
-}
-
-// readContent reads the whole database and notes in info what etcd keeps there.
-func readContent(ctx context.Context, path string, info *plan.SnapshotInfo) error {
-	return view(path, func(tx *bolt.Tx) error {
-		if err := checkPages(ctx, tx); err != nil {
-			return err
-		}
-		if err := checkBuckets(tx); err != nil {
-			return err
-		}
-		if v := schema.ReadStorageVersionFromSnapshot(tx); v != nil {
-			info.EtcdVersion = v.String()
-		}
-		if b := tx.Bucket(schema.Cluster.Name()); b != nil {
-			info.ClusterVersion = string(b.Get(schema.ClusterClusterVersionKeyName))
-		}
-		var err error
-		info.Revision, info.Keys, err = readHistory(ctx, tx.Bucket(schema.Key.Name()))
-		return err
-	})
+	info, _, err := Examine(ctx, path, ExamineOptions{Raw: raw})
+	return info, err
 }
 
 // checkBuckets tells etcd's databases from other ones.
@@ -131,102 +92,106 @@ func view(path string, look func(*bolt.Tx) error) error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		return fmt.Errorf("%w: it has no valid header of a bbolt database (%w)", ErrNotSnapshot, err)
 	case err != nil:
-		return tooSmall(path, err)
+		return err
 	}
 	return errors.Join(db.View(look), db.Close())
 }
 
-// tooSmall tells what a file is that bbolt refused to map, because it doesn't have two pages, from other errors of opening it.
-func tooSmall(path string, refusal error) error {
-	var sys syscall.Errno
-	if errors.As(refusal, &sys) {
-		return refusal
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	var magic [4]byte
-	if _, err := f.ReadAt(magic[:], boltMagicAt); err == nil && binary.NativeEndian.Uint32(magic[:]) == boltMagic {
-		return fmt.Errorf("%w: %s ends before its second page; %s", ErrTruncated, path, takeAnother)
-	}
-	return fmt.Errorf("%w: %s is too small for one (%w)", ErrNotSnapshot, path, refusal)
-}
-
-// bbolt's first page begins with a page header and then this number, in the byte order of the machine
-// (internal/common/meta.go and types.go in go.etcd.io/bbolt).
-const (
-	boltMagic   uint32 = 0xED0CDAED
-	boltMagicAt int64  = 16
-)
-
 // checkTrailer makes sure that the file has the length that its header says, followed by the SHA-256 of its content, and
 // returns the SHA-256 of the whole file in hexadecimal.
+func checkTrailer(ctx context.Context, path string) (sum string, err error) {
+	f, err := OpenFile(ctx, path, false)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	sum, err = f.sum(ctx)
+	return sum, f.why(err)
+}
+
+// measure notes how long the file is, and how long its own header says that its database is; a file that can be no snapshot for that is refused. Only the header is read.
 //
 // etcd sends the database's pages up to the high-water mark and then 32 bytes of SHA-256 over them (Snapshot in
 // etcd's server/etcdserver/api/v3rpc/maintenance.go), so the right length is known exactly.
-func checkTrailer(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
+func (f *File) measure() (err error) {
+	if f.began, err = f.f.Stat(); err != nil {
+		return err
 	}
-	defer func() { _ = f.Close() }()
-	size, pages, err := measure(f)
-	if err != nil {
-		return "", err
+	f.size = f.began.Size()
+	switch {
+	case !f.began.Mode().IsRegular():
+		return fmt.Errorf("%w: %s is not a regular file", ErrNotSnapshot, f.path)
+	case f.size == 0:
+		return fmt.Errorf("%w: %s has no content; %s", ErrEmpty, f.path, takeAnother)
 	}
-	switch whole := pages + sha256.Size; {
-	case size == pages, size%512 == 0:
-		return "", fmt.Errorf("%w: %s looks like a database file copied out of a data directory, which may be "+
-			"inconsistent when etcd was running; take a snapshot with `etcdctl snapshot save` instead", ErrNoTrailer, path)
-	case size < whole:
-		return "", fmt.Errorf("%w: %s ends within its trailer, %d of %d bytes; %s", ErrTruncated, path, size, whole, takeAnother)
-	case size > whole:
-		return "", fmt.Errorf("%w: %s has %d bytes after its end; %s", ErrTrailerMismatch, path, size-whole, takeAnother)
+	if err := refuseCompressed(f.f); err != nil {
+		return err
 	}
-
-	h := sha256.New()
-	content := &withContext{ctx: ctx, r: f}
-	if _, err := io.CopyN(h, content, pages); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
+	f.bolt, err = boltfile.Open(f.f, f.size)
+	switch {
+	case errors.Is(err, boltfile.ErrShort):
+		return fmt.Errorf("%w: %s has %d bytes and ends before its second page does; %s", ErrTruncated, f.path, f.size, takeAnother)
+	case errors.Is(err, boltfile.ErrNotBolt), errors.Is(err, boltfile.ErrVersion):
+		return fmt.Errorf("%w: %s has no valid header of a bbolt database (%w)", ErrNotSnapshot, f.path, err)
+	case err != nil:
+		return f.why(err)
 	}
-	computed := h.Sum(nil)
-	var trailer bytes.Buffer
-	if _, err := io.CopyN(io.MultiWriter(h, &trailer), content, sha256.Size); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
+	f.pages = f.bolt.Size()
+	if f.size < f.pages {
+		return fmt.Errorf("%w: %s has %d bytes, and by its header its pages alone have %d; %s", ErrTruncated, f.path, f.size, f.pages, takeAnother)
 	}
-	if !bytes.Equal(computed, trailer.Bytes()) {
-		return "", fmt.Errorf("%w: the content of %s has %x, its trailer says %x; %s",
-			ErrTrailerMismatch, path, computed, trailer.Bytes(), takeAnother)
+	// Databases grow by whole pages. What is longer by a checksum has one, and then that counts.
+	if f.raw && f.size == f.pages+sha256.Size {
+		f.raw = false
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	if f.raw {
+		if f.size%512 != 0 {
+			return fmt.Errorf("%w: %s has %d bytes, which is no multiple of a page of a database: it was cut, or something is behind its end; %s", ErrDamaged, f.path, f.size, takeAnother)
+		}
+		return nil
+	}
+	switch whole := f.pages + sha256.Size; {
+	case f.size == f.pages, f.size%512 == 0:
+		return fmt.Errorf("%w: %s looks like a database file copied out of a data directory, which may be "+
+			"inconsistent when etcd was running; take a snapshot with `etcdctl snapshot save` instead", ErrNoTrailer, f.path)
+	case f.size < whole:
+		return fmt.Errorf("%w: %s ends within its trailer, %d of %d bytes; %s", ErrTruncated, f.path, f.size, whole, takeAnother)
+	case f.size > whole:
+		return fmt.Errorf("%w: %s has %d bytes after its end; %s", ErrTrailerMismatch, f.path, f.size-whole, takeAnother)
+	}
+	return nil
 }
 
-// measure returns how long a database file is, and how long its own header says that its pages are. Only the header is read:
-// no page behind it is looked at, so that a file that is too short does no harm. Such a one is refused.
-func measure(f *os.File) (size, pages int64, err error) {
-	st, err := f.Stat()
-	if err != nil {
-		return 0, 0, err
+// sumBuffer is how much is read at once of a file whose hash is made.
+const sumBuffer = 1 << 20
+
+// sum returns the SHA-256 of the whole file in hexadecimal, and makes sure that the trailer is that of the content, where there should be one.
+func (f *File) sum(ctx context.Context) (string, error) {
+	h := sha256.New()
+	content := &withContext{ctx: ctx, r: io.NewSectionReader(f.f, 0, f.size)}
+	buffer := make([]byte, sumBuffer)
+	trailerAt := f.pages
+	if f.raw {
+		trailerAt = f.size
 	}
-	path, size := f.Name(), st.Size()
-	switch {
-	case !st.Mode().IsRegular():
-		return 0, 0, fmt.Errorf("%w: %s is not a regular file", ErrNotSnapshot, path)
-	case size == 0:
-		return 0, 0, fmt.Errorf("%w: %s has no content; %s", ErrEmpty, path, takeAnother)
+	// The hash has no ReadFrom, and the buffer is larger than io.Copy's own.
+	if _, err := io.CopyBuffer(h, io.LimitReader(content, trailerAt), buffer); err != nil {
+		return "", fmt.Errorf("read %s: %w", f.path, err)
 	}
-	if err := refuseCompressed(f); err != nil {
-		return 0, 0, err
+	computed := h.Sum(nil)
+	if f.raw {
+		return hex.EncodeToString(computed), nil
 	}
-	if err := view(path, func(tx *bolt.Tx) error { pages = tx.Size(); return nil }); err != nil {
-		return 0, 0, err
+	trailer := make([]byte, sha256.Size)
+	if _, err := io.ReadFull(content, trailer); err != nil {
+		return "", fmt.Errorf("read %s: %w", f.path, err)
 	}
-	if size < pages {
-		return 0, 0, fmt.Errorf("%w: %s has %d bytes, and by its header its pages alone have %d; %s", ErrTruncated, path, size, pages, takeAnother)
+	if !bytes.Equal(computed, trailer) {
+		return "", fmt.Errorf("%w: the content of %s has %x, its trailer says %x; %s",
+			ErrTrailerMismatch, f.path, computed, trailer, takeAnother)
 	}
-	return size, pages, nil
+	_, _ = h.Write(trailer) // a hash never fails
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // packers are programs that make files smaller, by how such files begin. bbolt's begin with zeros: the number of the first page.
@@ -270,23 +235,6 @@ func refuseCompressed(f *os.File) error {
 	return fmt.Errorf("%w: %s was made by %s; unpack it first: (umask 077; %s >snapshot.db)", ErrCompressed, f.Name(), argv[0], unpack)
 }
 
-// sumOf returns the SHA-256 of the whole file in hexadecimal, if the file is as long as its own header says.
-func sumOf(ctx context.Context, path string) (string, error) {
-	if err := checkLength(path); err != nil {
-		return "", err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	h := sha256.New()
-	if _, err := io.Copy(h, &withContext{ctx: ctx, r: f}); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
 // withContext is a reader that ends with its context.
 type withContext struct {
 	ctx context.Context
@@ -298,67 +246,6 @@ func (c *withContext) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
-}
-
-// checkPages runs bbolt's consistency check over every page.
-func checkPages(ctx context.Context, tx *bolt.Tx) error {
-	var complaints []error
-	count := 0
-	// The channel must be drained, or the goroutine behind it would hang on.
-	for err := range tx.Check() {
-		if count++; count <= maxComplaints {
-			complaints = append(complaints, err)
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if count > 0 {
-		return fmt.Errorf("%w: bbolt finds %d faults in its pages, the first being: %w; %s",
-			ErrDamaged, count, errors.Join(complaints...), takeAnother)
-	}
-	return nil
-}
-
-// readHistory reads every record of the key bucket, whose keys are revisions and whose values are key-value pairs
-// (https://etcd.io/docs/v3.6/learning/data_model/#physical-view).
-func readHistory(ctx context.Context, history *bolt.Bucket) (revision, keys int64, err error) {
-	live := make(map[string]struct{})
-	var last mvcc.Revision
-	records := 0
-	err = history.ForEach(func(k, v []byte) error {
-		if records++; records%checkEvery == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		}
-		rev, err := parseRevision(k)
-		if err != nil {
-			return fmt.Errorf("%w: record %d: %w; %s", ErrDamaged, records, err, takeAnother)
-		}
-		if !rev.GreaterThan(last) {
-			return fmt.Errorf("%w: record %d: revision %d/%d comes after %d/%d; %s",
-				ErrDamaged, records, rev.Main, rev.Sub, last.Main, last.Sub, takeAnother)
-		}
-		last = rev
-		var kv mvccpb.KeyValue
-		if err := proto.Unmarshal(v, &kv); err != nil {
-			return fmt.Errorf("%w: record %d at revision %d can't be read: %w; %s", ErrDamaged, records, rev.Main, err, takeAnother)
-		}
-		switch {
-		case len(kv.GetKey()) == 0:
-			// Left by a restore with a revision bump: it marks a revision and belongs to no key.
-		case mvcc.IsTombstone(k):
-			delete(live, string(kv.GetKey()))
-		case kv.GetModRevision() != rev.Main:
-			return fmt.Errorf("%w: record %d at revision %d says that it was written at revision %d; %s",
-				ErrDamaged, records, rev.Main, kv.GetModRevision(), takeAnother)
-		default:
-			live[string(kv.GetKey())] = struct{}{}
-		}
-		return nil
-	})
-	return last.Main, int64(len(live)), err
 }
 
 // parseRevision turns mvcc's panic about a key that is no revision into an error.

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +35,42 @@ const (
 	opRevision op = "revision"
 	opRestore  op = "restore"
 	opKeys     op = "keys"
+	opJob      op = "job"
+	opServe    op = "serve"
+	opSweep    op = "sweep"
 )
+
+// Job is work of another package that a worker does, since it, too, reads what may be damaged: the child's death is an ordinary error to the process that asked.
+type Job struct {
+	// Name is how Do asks for it.
+	Name string
+	// Run gets what Do was given, as JSON. What it sends reaches Do's each at once; what it returns reaches Do's out, as JSON, and is at most 128 MiB. An error keeps its
+	// text, and its identity where it wraps a sentinel of this package.
+	Run func(ctx context.Context, in json.RawMessage, send func(record []byte) error) (out any, err error)
+}
+
+// Do has a child do the job of that name, which its WorkerMain must have been given. in and out are what json.Marshal and json.Unmarshal take; each, which may be nil, is
+// called with every record that the job sends, from this goroutine, and an error of it ends the child and is returned. However the child ends, Do returns, with an
+// error that wraps ErrDamaged where a Go program died of what it read, and ErrWorker where no snapshot is known to be the reason.
+func (w Worker) Do(ctx context.Context, job string, in, out any, each func(record []byte) error) error {
+	content, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("%w: encode request: %w", ErrWorker, err)
+	}
+	if each == nil {
+		each = func([]byte) error { return nil }
+	}
+	a, err := w.stream(ctx, request{Op: opJob, Job: job, In: content}, each)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(a.Out))
+	d.UseNumber() // where out takes anything: some numbers of objects don't fit into a float64
+	if err := d.Decode(out); err != nil {
+		return fmt.Errorf("%w: %s gave no answer that could be read: %w", ErrWorker, job, err)
+	}
+	return nil
+}
 
 // request is what a child reads: one JSON document, and then nothing more until the stream ends, which tells it that nobody
 // waits for its answer any more.
@@ -43,10 +80,25 @@ type request struct {
 	// Raw says that Path is no snapshot but the database of a stopped etcd; for opKeys and opVerify.
 	Raw     bool            `json:"raw,omitempty"`
 	Restore *RestoreOptions `json:"restore,omitempty"`
+	Serve   *ServeOptions   `json:"serve,omitempty"`
+	// Folders are for opSweep.
+	Folders []string `json:"folders,omitempty"`
+	// Job and In are for opJob.
+	Job string          `json:"job,omitempty"`
+	In  json.RawMessage `json:"in,omitempty"`
 }
 
-// answer is what a child prints: one JSON document. Before it, when keys are asked for, come their records; see writeRecord.
+// what names what is asked for.
+func (r request) what() string {
+	if r.Op == opJob {
+		return r.Job
+	}
+	return string(r.Op)
+}
+
+// answer is what a child prints: one JSON document. Before it, when keys or a job are asked for, come records; see writeRecord.
 type answer struct {
+	Out      json.RawMessage    `json:"out,omitempty"`
 	Snapshot *plan.SnapshotInfo `json:"snapshot,omitempty"`
 	Revision int64              `json:"revision,omitempty"`
 	Error    string             `json:"error,omitempty"`
@@ -58,7 +110,7 @@ type answer struct {
 func kinds() map[string]error {
 	return map[string]error{
 		"empty": ErrEmpty, "not-snapshot": ErrNotSnapshot, "compressed": ErrCompressed, "truncated": ErrTruncated, "no-trailer": ErrNoTrailer,
-		"trailer-mismatch": ErrTrailerMismatch, "damaged": ErrDamaged,
+		"trailer-mismatch": ErrTrailerMismatch, "damaged": ErrDamaged, "changed": ErrChanged, "newer": ErrNewer,
 		"not-exist": os.ErrNotExist, "permission": os.ErrPermission,
 		"canceled": context.Canceled, "deadline": context.DeadlineExceeded,
 	}
@@ -75,7 +127,7 @@ func (t *told) Unwrap() error { return t.kind }
 
 const (
 	// How much is kept of what a child prints: an answer is far smaller; the log must hold a panic with its stack.
-	maxAnswer, maxLog = 1 << 20, 64 << 10
+	maxAnswer, maxLog = 128 << 20, 64 << 10
 	// How long a child that was told to end may hold on to its output.
 	workerGrace = 5 * time.Second
 )
@@ -88,10 +140,10 @@ func (w Worker) call(ctx context.Context, req request) (answer, error) {
 	}
 	out := &tail{max: maxAnswer}
 	cmd.Stdout = out
-	if err := whyEnded(ctx, req.Op, runWith(cmd, in, nil), log); err != nil {
+	if err := whyEnded(ctx, req.what(), runWith(cmd, in, nil), log); err != nil {
 		return answer{}, err
 	}
-	return decode(req.Op, out.kept)
+	return decode(req.what(), out.kept)
 }
 
 // stream is like call for a request whose answer comes after records: each is called with every one of them, from this goroutine. An error of each ends the
@@ -118,7 +170,10 @@ func (w Worker) stream(ctx context.Context, req request, each func(record []byte
 			return refused
 		})
 		if broken == nil {
-			rest, broken = io.ReadAll(io.LimitReader(out, maxAnswer))
+			rest, broken = io.ReadAll(io.LimitReader(out, maxAnswer+1))
+			if len(rest) > maxAnswer {
+				broken = fmt.Errorf("its answer is longer than %d MB", maxAnswer>>20)
+			}
 		}
 		if broken != nil && !ended(broken) {
 			end() // nobody reads on
@@ -128,15 +183,15 @@ func (w Worker) stream(ctx context.Context, req request, each func(record []byte
 		return answer{}, refused
 	}
 	if ctx.Err() == nil && broken != nil && !ended(broken) {
-		return answer{}, fmt.Errorf("%w: %s printed something else than records: %w", ErrWorker, req.Op, broken)
+		return answer{}, fmt.Errorf("%w: %s printed something else than records: %w", ErrWorker, req.what(), broken)
 	}
-	if err := whyEnded(ctx, req.Op, runErr, log); err != nil {
+	if err := whyEnded(ctx, req.what(), runErr, log); err != nil {
 		return answer{}, err
 	}
 	if broken != nil {
-		return answer{}, fmt.Errorf("%w: %s ended before its answer: %w", ErrWorker, req.Op, broken)
+		return answer{}, fmt.Errorf("%w: %s ended before its answer: %w", ErrWorker, req.what(), broken)
 	}
-	return decode(req.Op, rest)
+	return decode(req.what(), rest)
 }
 
 // ended says whether an error of reading is only that the other side has come to its end.
@@ -160,13 +215,15 @@ func (w Worker) prepare(ctx context.Context, req request) (cmd *exec.Cmd, in []b
 }
 
 // whyEnded turns the end of a child into an error, unless it ended as it should.
-func whyEnded(ctx context.Context, what op, runErr error, log *tail) error {
+func whyEnded(ctx context.Context, what string, runErr error, log *tail) error {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s was stopped: %w", what, ctx.Err())
 	case runErr == nil:
 		return nil
+	case log.lacksMemory():
+		return fmt.Errorf("%w: %s could not get what it needs of this machine, which says nothing about the snapshot; its last lines:\n%s", ErrWorker, what, log.lastLines(crashLines))
 	case log.saysWhyGoDied():
 		return fmt.Errorf("%w: reading it made %s die; %s; its last lines:\n%s", ErrDamaged, what, takeAnother, log.lastLines(crashLines))
 	case errors.As(runErr, &exit):
@@ -178,7 +235,7 @@ func whyEnded(ctx context.Context, what op, runErr error, log *tail) error {
 }
 
 // decode reads an answer.
-func decode(what op, out []byte) (answer, error) {
+func decode(what string, out []byte) (answer, error) {
 	var a answer
 	if err := json.Unmarshal(out, &a); err != nil {
 		return answer{}, fmt.Errorf("%w: %s printed no answer that could be read (%w): %s", ErrWorker, what, err, (&tail{kept: out}).lastLines(1))
@@ -244,6 +301,12 @@ func (t *tail) lines() (lines []string, died bool) {
 
 func (t *tail) saysWhyGoDied() bool { _, died := t.lines(); return died }
 
+// lacksMemory says whether a Go program died for want of memory or of threads, as Go itself calls that.
+func (t *tail) lacksMemory() bool {
+	lines, died := t.lines()
+	return died && slices.ContainsFunc([]string{"out of memory", "cannot allocate memory", "failed to reserve", "newosproc", "pthread_create"}, func(said string) bool { return strings.Contains(lines[0], said) })
+}
+
 // lastLines returns the n lines that say most: those from the reason on where a Go program died, or else the last.
 func (t *tail) lastLines(n int) string {
 	lines, died := t.lines()
@@ -255,14 +318,14 @@ func (t *tail) lastLines(n int) string {
 
 // WorkerMain is the child's side: it reads one request from stdin, does it, and writes one answer to stdout. It returns an
 // error only when it could not read the one or write the other; that a snapshot is bad is an answer. A bad snapshot
-// may well end the whole process: call it from a process that does nothing else.
+// may well end the whole process: call it from a process that does nothing else. Besides what this package asks for it does the jobs that it is given.
 //
 // stdin has to stay open until the answer is there. When it ends before, the process that asked is gone, and WorkerMain
-// returns an error at once, though the work may still be going on: the process should end then, and the work with it.
+// returns an error soon, though the work may still be going on: the process should end then, and the work with it.
 //
 // etcd's own log goes to the standard error of the process, from where the parent takes the last lines when the child
 // dies.
-func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer, jobs ...Job) error {
 	var req request
 	if err := json.NewDecoder(stdin).Decode(&req); err != nil {
 		return fmt.Errorf("read request: %w; this command is started by drill itself", err)
@@ -272,8 +335,10 @@ func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		_, err := io.Copy(io.Discard, stdin)
 		orphaned <- err
 	}()
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	answered := make(chan answer, 1)
-	go func() { answered <- req.do(ctx, stdout) }()
+	go func() { answered <- req.do(ctx, stdout, jobs) }()
 	select {
 	case a := <-answered:
 		if err := json.NewEncoder(stdout).Encode(a); err != nil {
@@ -281,12 +346,21 @@ func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		}
 		return nil
 	case err := <-orphaned:
-		return errors.Join(fmt.Errorf("%s is given up: the process that asked for it is gone", req.Op), err)
+		if req.Op == opSweep {
+			return sweep(ctx, req.Folders)
+		}
+		// A job may have started a program, and has to end that.
+		giveUp()
+		select {
+		case <-answered:
+		case <-time.After(workerGrace):
+		}
+		return errors.Join(fmt.Errorf("%s is given up: the process that asked for it is gone", req.what()), err)
 	}
 }
 
 // do does what is asked for. Records go to stdout, before the answer.
-func (r request) do(ctx context.Context, stdout io.Writer) (a answer) {
+func (r request) do(ctx context.Context, stdout io.Writer, jobs []Job) (a answer) {
 	var err error
 	switch {
 	case r.Op == opVerify:
@@ -297,13 +371,20 @@ func (r request) do(ctx context.Context, stdout io.Writer) (a answer) {
 	case r.Op == opRevision:
 		a.Revision, err = revisionHere(ctx, r.Path)
 	case r.Op == opRestore && r.Restore != nil:
-		lg := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()),
-			zapcore.Lock(os.Stderr), zap.WarnLevel))
-		err = restoreHere(ctx, lg, *r.Restore)
+		err = restoreHere(ctx, warnings(), *r.Restore)
+	case r.Op == opServe && r.Serve != nil:
+		err = serveHere(ctx, warnings(), *r.Serve, func(record []byte) error { return writeRecord(stdout, record) })
+		err = errors.Join(err, endOfRecords(stdout))
+	case r.Op == opSweep:
+		<-ctx.Done() // see sweep
+		err = ctx.Err()
 	case r.Op == opKeys:
 		records := bufio.NewWriter(stdout)
 		a.Revision, err = keysHere(ctx, r.Path, r.Raw, func(record []byte) error { return writeRecord(records, record) })
 		err = errors.Join(err, endOfRecords(records), records.Flush())
+	case r.Op == opJob:
+		a.Out, err = r.job(ctx, stdout, jobs)
+		err = errors.Join(err, endOfRecords(stdout))
 	default:
 		err = fmt.Errorf("%w: unknown request %q", ErrWorker, r.Op)
 	}
@@ -317,4 +398,22 @@ func (r request) do(ctx context.Context, stdout io.Writer) (a answer) {
 		}
 	}
 	return a
+}
+
+// warnings is a log of what etcd finds worth a warning, on standard error.
+func warnings() *zap.Logger {
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(os.Stderr), zap.WarnLevel))
+}
+
+// job does what Do asked for.
+func (r request) job(ctx context.Context, stdout io.Writer, jobs []Job) (json.RawMessage, error) {
+	i := slices.IndexFunc(jobs, func(j Job) bool { return j.Name == r.Job })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: unknown job %q", ErrWorker, r.Job)
+	}
+	out, err := jobs[i].Run(ctx, r.In, func(record []byte) error { return writeRecord(stdout, record) })
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
 }
