@@ -17,6 +17,12 @@ type Options struct {
 	// Own are objects that somebody goes on writing on purpose. They are left out, together with what they control; for a Namespace also what is in it. The version in
 	// APIVersion doesn't matter.
 	Own []plan.Object
+	// All says that nothing is left out because of the table of Rewrites.
+	All bool
+	// Only, if set, chooses what is told and counted.
+	Only func(plan.Object) bool
+	// moments says that two moments are compared, and no recovery with its snapshot: what was being deleted is told of as everything else is.
+	moments bool
 }
 
 // Ledger is what a recovery gave up, and what it should not have.
@@ -125,6 +131,7 @@ type comparison struct {
 	rules   []Rewrite
 	byName  map[string]int
 	applied map[int]int
+	options Options
 	// now is what says whether something has expired.
 	now time.Time
 	// observed are kinds whose CustomResourceDefinition has the status subresource.
@@ -146,7 +153,7 @@ const (
 
 func newComparison(before, snapshot, after Inventory, o Options) *comparison {
 	c := &comparison{
-		rules: Rewrites(), byName: map[string]int{}, applied: map[int]int{}, now: time.Now(), observed: map[schema.GroupKind]bool{}, services: map[fullName]bool{},
+		rules: Rewrites(), byName: map[string]int{}, applied: map[int]int{}, options: o, now: time.Now(), observed: map[schema.GroupKind]bool{}, services: map[fullName]bool{},
 		own: map[plan.Object]bool{}, controllers: map[types.UID]int{}, namespaces: map[string]int{},
 	}
 	for i, r := range c.rules {
@@ -209,7 +216,7 @@ func (c *comparison) place(o *Object) int {
 	if place, covered := c.namespaces[o.Namespace]; covered && o.Namespace != "" {
 		return place
 	}
-	if o.Rule != "" {
+	if o.Rule != "" && !c.options.All && (!c.options.moments || o.Rule != beingDeleted) {
 		return c.byName[o.Rule]
 	}
 	if place, covered := c.controllers[o.controller]; covered && o.controller != "" {
@@ -246,6 +253,9 @@ func (c *comparison) enter(l *Ledger, line Line) {
 		if o != nil {
 			line.Object = o.Object
 		}
+	}
+	if c.options.Only != nil && !c.options.Only(line.Object) {
+		return
 	}
 	if place := c.leftOut(line); place != counts {
 		if snapshot != nil || after != nil {
@@ -304,7 +314,7 @@ func (c *comparison) enterLoss(l *Ledger, line Line) {
 // same says whether two objects are the same but for what entries of the table leave out, and by which ones. For what is encrypted and may have been rewritten in fields, that is
 // unread: nobody can tell what was.
 func (c *comparison) same(a, b Object) (same bool, leftOut []int) {
-	if (a.Encryption != "" || b.Encryption != "") && a.Raw != b.Raw && c.rewritten(a.Object) && c.rewritten(b.Object) {
+	if !c.options.All && (a.Encryption != "" || b.Encryption != "") && a.Raw != b.Raw && c.rewritten(a.Object) && c.rewritten(b.Object) {
 		return true, []int{unread}
 	}
 	if a.Digest != b.Digest {
@@ -321,7 +331,7 @@ func (c *comparison) same(a, b Object) (same bool, leftOut []int) {
 	for place, d := range digests {
 		switch {
 		case d[0] == d[1]:
-		case !c.rules[place].holds(a.Object, c.observed, c.services):
+		case c.options.All || !c.rules[place].holds(a.Object, c.observed, c.services):
 			return false, nil
 		default:
 			leftOut = append(leftOut, place)

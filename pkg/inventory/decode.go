@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -54,10 +55,7 @@ func (d *decoder) decode(key string, value []byte) stored {
 	s := stored{key: key}
 	switch {
 	case bytes.HasPrefix(value, []byte(beginsEncrypted)):
-		// The key's name is the last part in front of the ciphertext.
-		if parts := strings.SplitN(string(value[:min(len(value), 1024)]), ":", 6); len(parts) == 6 {
-			s.encryption = strings.Join(parts[:5], ":") + ":"
-		}
+		s.encryption = encryptionOf(value)
 	case bytes.HasPrefix(value, []byte(beginsProtobuf)):
 		s.content, s.opaque = fromProtobuf(value[len(beginsProtobuf):])
 	case bytes.HasPrefix(value, []byte(beginsCBOR)):
@@ -72,11 +70,26 @@ func (d *decoder) decode(key string, value []byte) stored {
 		return s
 	}
 	u := unstructured.Unstructured{Object: s.content}
-	s.object = plan.Object{APIVersion: u.GetAPIVersion(), Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName()}
+	s.object = named(u.GetAPIVersion(), u.GetKind(), u.GetNamespace(), u.GetName())
 	if s.object.Name == "" {
-		s.object.Name = key // the API server keeps books in the shape of objects: allocated ports, its own addresses
+		s.object.Name = printable(key) // the API server keeps books in the shape of objects: allocated ports, its own addresses
 	}
 	return s
+}
+
+// named is the name of an object that says so itself. Whatever stands in a file, it can be shown.
+func named(apiVersion, kind, namespace, name string) plan.Object {
+	return plan.Object{APIVersion: visible(apiVersion), Kind: visible(kind), Namespace: visible(namespace), Name: visible(name)}
+}
+
+// encryptionOf returns how an encrypted value begins, up to the ciphertext, and "" where it doesn't begin so.
+func encryptionOf(value []byte) string {
+	// The key's name is the last part in front of the ciphertext.
+	parts := strings.SplitN(string(value[:min(len(value), 1024)]), ":", 6)
+	if len(parts) < 6 {
+		return ""
+	}
+	return visible(strings.Join(parts[:5], ":")) + ":"
 }
 
 // The groups of CustomResourceDefinitions and APIServices, which the API server stores as JSON, as it does custom resources.
@@ -111,24 +124,25 @@ type message interface {
 // fromProtobuf reads the envelope, a runtime.Unknown, and what is in it. Of types that this build doesn't know only the metadata are read, which every object has as its
 // first field.
 func fromProtobuf(value []byte) (content map[string]any, opaque []byte) {
-	var envelope runtime.Unknown
-	if envelope.Unmarshal(value) != nil || envelope.Kind == "" || envelope.APIVersion == "" || envelope.ContentEncoding != "" {
+	e, err := openEnvelope(value)
+	if err != nil {
 		return nil, nil
 	}
-	known, err := scheme.Scheme.New(schema.FromAPIVersionAndKind(envelope.APIVersion, envelope.Kind))
+	apiVersion, kind := string(e.apiVersion), string(e.kind)
+	known, err := scheme.Scheme.New(schema.FromAPIVersionAndKind(apiVersion, kind))
 	m, ok := known.(message)
-	if err == nil && ok && m.Unmarshal(envelope.Raw) == nil {
+	if err == nil && ok && m.Unmarshal(e.raw) == nil {
 		content, err = runtime.DefaultUnstructuredConverter.ToUnstructured(known)
 		if err == nil {
-			opaque = unknownFields(m, envelope.Raw, content)
+			opaque = unknownFields(m, e.raw, content)
 		}
 	} else {
-		content, opaque, err = metadataOnly(envelope.Raw)
+		content, opaque, err = metadataOnly(e.raw)
 	}
 	if err != nil {
 		return nil, nil
 	}
-	content["apiVersion"], content["kind"] = envelope.APIVersion, envelope.Kind
+	content["apiVersion"], content["kind"] = apiVersion, kind
 	return content, opaque
 }
 
@@ -178,7 +192,8 @@ func split(raw []byte, without ...protowire.Number) (first, rest []byte, ok bool
 			return nil, nil, false
 		}
 		if number == fieldMetadata && kind == protowire.BytesType {
-			first, _ = protowire.ConsumeBytes(raw[n:])
+			content, _ := protowire.ConsumeBytes(raw[n:])
+			first = append(first, content...) // parts of one message that come apart are merged like this (https://protobuf.dev/programming-guides/encoding/#last-one-wins)
 		}
 		if !slices.Contains(without, number) {
 			rest = append(rest, raw[:n+size]...)
@@ -227,7 +242,7 @@ func (d *decoder) nameOf(key string) plan.Object {
 	default:
 		return plan.Object{Kind: "Key", Name: printable(key)}
 	}
-	return o
+	return named(o.APIVersion, o.Kind, o.Namespace, o.Name)
 }
 
 // kindOf returns the kind of a built-in resource; one that this build doesn't know is its own kind.
@@ -248,6 +263,15 @@ func (d *decoder) kindOf(resource string) schema.GroupVersionKind {
 		return gvk
 	}
 	return schema.GroupVersionKind{Kind: resource}
+}
+
+// visible is a text as a terminal can show it: what controls one is written as Go does.
+func visible(text string) string {
+	if strings.IndexFunc(text, unicode.IsControl) < 0 {
+		return text
+	}
+	q := strconv.Quote(text)
+	return q[1 : len(q)-1]
 }
 
 func printable(key string) string {

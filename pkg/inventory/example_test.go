@@ -3,6 +3,7 @@ package inventory_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/inventory"
@@ -88,4 +89,93 @@ func ExampleCompare() {
 		return nil
 	}
 	_ = check
+}
+
+// A backup of a real cluster.
+const backup = "../../testdata/kubeadm-v1.37-etcd-3.7.db"
+
+// Whether a backup is sound, down to each value of its history.
+func ExampleVerifyHere() {
+	v, err := inventory.VerifyHere(context.Background(), backup, false)
+	condition, _ := etcd.ConditionOf(err)
+	fmt.Println(condition, "with", v.Values, "values, of the cluster", v.KubeSystemUID)
+	// Output: sound with 1081 values, of the cluster 818a490a-9490-490d-b98c-1cc254fb9bc3
+}
+
+// What is in a backup, and what of it would hurt after a restore.
+func ExampleTakeSurvey() {
+	ctx := context.Background()
+	f, err := etcd.OpenFile(ctx, backup, false)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	s, err := inventory.TakeSurvey(ctx, inventory.FromFile(f), inventory.SurveyOptions{At: time.Now()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(s.Total.Keys, "keys, most of them", s.Kinds[0].Kind)
+	for _, h := range s.Hazards {
+		if h.Severity == inventory.SeverityMedium {
+			fmt.Println(h.Name+":", h.Objects[0].Object)
+		}
+	}
+	// Output:
+	// 387 keys, most of them ClusterRole
+	// finalizers-without-controller: Order.shop.example.com shop/second
+}
+
+// One object, as people name it.
+func ExampleFind() {
+	ctx := context.Background()
+	f, err := etcd.OpenFile(ctx, backup, false)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	q, err := inventory.ParseQuery("deploy/shop/nginx")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	found, err := inventory.Find(ctx, inventory.FromFile(f), q, false)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	replicas, err := inventory.Fields(found[0].Content, "spec.replicas")
+	fmt.Println(found[0].Object, "has replicas", replicas, err)
+	// Output: Deployment.apps shop/nginx has replicas [2] <nil>
+}
+
+// What differs between two moments, and in which fields. A program takes FromSnapshot and FromEtcd.
+func ExampleTakeDiff() {
+	const at = "/registry/example.com/widgets/default/"
+	a := moment(map[string]string{at + "old": `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"namespace":"default","name":"old"}}`,
+		at + "kept": `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"namespace":"default","name":"kept"},"spec":{"size":1}}`})
+	b := moment(map[string]string{at + "new": `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"namespace":"default","name":"new"}}`,
+		at + "kept": `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"namespace":"default","name":"kept"},"spec":{"size":2}}`})
+	d, err := inventory.TakeDiff(context.Background(), a, b, inventory.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, o := range d.Added {
+		fmt.Println("+", o.Object)
+	}
+	for _, o := range d.Removed {
+		fmt.Println("-", o.Object)
+	}
+	for _, o := range d.Changed {
+		for _, f := range o.Fields {
+			fmt.Printf("~ %s %s: %s, and then %s\n", o.Object, f.Path, f.A, f.B)
+		}
+	}
+	// Output:
+	// + Widget.example.com default/new
+	// - Widget.example.com default/old
+	// ~ Widget.example.com default/kept spec.size: 1, and then 2
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -59,12 +58,7 @@ func Explain(ctx context.Context, a, b Source, keys []string) (map[string][]Fiel
 		if !both {
 			continue
 		}
-		for i := range r.rules {
-			if r.rules[i].holds(one.object, observed, services) {
-				r.strip(&r.rules[i], one)
-				r.strip(&r.rules[i], other)
-			}
-		}
+		r.stripBoth(one, other, observed, services)
 		if found := difference(one, other); len(found) > 0 {
 			out[key] = found
 		}
@@ -101,6 +95,16 @@ func (r *reader) gather(
 	}
 }
 
+// stripBoth takes out of two values of a key what the rules leave out.
+func (r *reader) stripBoth(one, other stored, observed map[schema.GroupKind]bool, services map[fullName]bool) {
+	for i := range r.rules {
+		if r.rules[i].holds(one.object, observed, services) {
+			r.strip(&r.rules[i], one)
+			r.strip(&r.rules[i], other)
+		}
+	}
+}
+
 // strip takes the fields of one rule out of an object that it concerns.
 func (r *reader) strip(rule *rule, s stored) {
 	if s.content != nil && rule.concerns(s) {
@@ -114,9 +118,10 @@ func difference(a, b stored) []FieldDifference {
 		return opaqueDifference(a, b)
 	}
 	var out []FieldDifference
-	secret := groupKind(a.object) == (schema.GroupKind{Kind: "Secret"})
+	secret := a.object.Kind == "Secret" || b.object.Kind == "Secret"
 	walk("", a.content, b.content, func(path string, x, y any) {
-		d := FieldDifference{Path: path, A: short(x), B: short(y)}
+		d := FieldDifference{Path: path}
+		d.A, d.B = short(x, y)
 		if secret && confidential(path) {
 			d.A, d.B = hide(x), hide(y)
 		}
@@ -156,13 +161,26 @@ func confidential(path string) bool {
 }
 
 func hide(v any) string {
-	if v == nil {
+	if v == notThere {
 		return Nothing
 	}
 	return Hidden
 }
 
-// walk calls each for the smallest parts in which two values differ; a part that isn't there is nil.
+// notThere stands for a part that isn't there, which is something else than null.
+const notThere = absent("")
+
+type absent string
+
+// in returns what a map has under a name.
+func in(m map[string]any, name string) any {
+	if v, has := m[name]; has {
+		return v
+	}
+	return notThere
+}
+
+// walk calls each for the smallest parts in which two values differ.
 func walk(path string, a, b any, each func(path string, a, b any)) {
 	switch x := a.(type) {
 	case map[string]any:
@@ -170,15 +188,13 @@ func walk(path string, a, b any, each func(path string, a, b any)) {
 			names := maps.Clone(x)
 			maps.Copy(names, y)
 			for _, name := range slices.Sorted(maps.Keys(names)) {
-				walk(join(path, name), x[name], y[name], each)
+				walk(join(path, name), in(x, name), in(y, name), each)
 			}
 			return
 		}
 	case []any:
 		if y, is := b.([]any); is {
-			for i := range max(len(x), len(y)) {
-				walk(path+"["+strconv.Itoa(i)+"]", element(x, i), element(y, i), each)
-			}
+			walkLists(path, x, y, each)
 			return
 		}
 	}
@@ -187,16 +203,113 @@ func walk(path string, a, b any, each func(path string, a, b any)) {
 	}
 }
 
+// walkLists compares two lists. What has a name is compared with what has the same name, wherever that is. Of single values, where there are more or fewer than before, only those are told that are
+// not in both: after the first that is missing, each of the others would be in another place.
+func walkLists(path string, x, y []any, each func(path string, a, b any)) {
+	if by := nameOfElements(x, y); by != "" {
+		walkNamed(path, by, x, y, each)
+		return
+	}
+	if len(x) != len(y) && single(x) && single(y) {
+		gone, come := without(x, y), without(y, x)
+		for _, v := range gone {
+			each(path+"[]", v, notThere)
+		}
+		for _, v := range come {
+			each(path+"[]", notThere, v)
+		}
+		return
+	}
+	for i := range max(len(x), len(y)) {
+		walk(path+"["+strconv.Itoa(i)+"]", element(x, i), element(y, i), each)
+	}
+}
+
+// walkNamed compares lists whose elements have a name.
+func walkNamed(path, by string, x, y []any, each func(path string, a, b any)) {
+	names := func(list []any) (out []any) {
+		for _, e := range list {
+			out = append(out, e.(map[string]any)[by])
+		}
+		return out
+	}
+	ours, theirs := names(x), names(y)
+	for i, name := range ours {
+		walk(path+"["+by+"="+visible(name.(string))+"]", x[i], element(y, slices.Index(theirs, name)), each)
+	}
+	for i, name := range theirs {
+		if !slices.Contains(ours, name) {
+			each(path+"["+by+"="+visible(name.(string))+"]", notThere, y[i])
+		}
+	}
+	inBoth := func(list, other []any) []any {
+		return slices.DeleteFunc(slices.Clone(list), func(name any) bool { return !slices.Contains(other, name) })
+	}
+	if a, b := inBoth(ours, theirs), inBoth(theirs, ours); !slices.Equal(a, b) {
+		each(path+"(order)", a, b)
+	}
+}
+
+// nameOfElements returns by which field every element of two lists of objects can be told from the others of its list; "" where there is none. They are those by which Kubernetes itself merges lists
+// (https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy), as far as they are texts.
+func nameOfElements(lists ...[]any) string {
+	for _, by := range []string{"name", "key", "type", "mountPath", "devicePath", "uid", "ip", "topologyKey"} {
+		if !slices.ContainsFunc(lists, func(list []any) bool { return !toldBy(list, by) }) {
+			return by
+		}
+	}
+	return ""
+}
+
+func toldBy(list []any, by string) bool {
+	seen := map[string]bool{}
+	for _, e := range list {
+		m, _ := e.(map[string]any)
+		name, _ := m[by].(string)
+		if name == "" || seen[name] {
+			return false
+		}
+		seen[name] = true
+	}
+	return true
+}
+
+// single says whether there are neither lists nor objects in a list.
+func single(list []any) bool {
+	return !slices.ContainsFunc(list, func(v any) bool {
+		switch v.(type) {
+		case []any, map[string]any:
+			return true
+		}
+		return false
+	})
+}
+
+// without returns what is left of a list when each value of another is taken out of it once.
+func without(list, other []any) (out []any) {
+	times := map[any]int{}
+	for _, v := range other {
+		times[v]++
+	}
+	for _, v := range list {
+		if times[v]--; times[v] < 0 {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// element returns an element of a list; nil where there is none.
 func element(list []any, i int) any {
-	if i < len(list) {
+	if i >= 0 && i < len(list) {
 		return list[i]
 	}
-	return nil
+	return notThere
 }
 
 // join adds a name to a path.
 func join(path, name string) string {
-	if strings.ContainsAny(name, ".[]/\" ") || name == "" {
+	if strings.ContainsAny(name, ".[]/\" ") || name == "" || visible(name) != name {
 		return path + "[" + strconv.Quote(name) + "]"
 	}
 	if path == "" {
@@ -207,7 +320,7 @@ func join(path, name string) string {
 
 // text is a value as JSON; "" where there is none.
 func text(v any) string {
-	if v == nil {
+	if v == notThere {
 		return ""
 	}
 	b, err := json.Marshal(v)
@@ -217,16 +330,38 @@ func text(v any) string {
 	return string(b)
 }
 
-// maxShown is how many characters of a value are shown.
-const maxShown = 80
+// maxShown is how many characters of a value are shown, and before is how many of these come before the first in which two values differ.
+const (
+	maxShown = 80
+	before   = 20
+)
 
-func short(v any) string {
-	t := text(v)
-	switch {
-	case t == "":
-		return Nothing
-	case utf8.RuneCountInString(t) > maxShown:
-		return string([]rune(t)[:maxShown]) + "…"
+// short shows two values that differ: of long ones, the part in which they begin to.
+func short(a, b any) (string, string) {
+	x, y := []rune(text(a)), []rune(text(b))
+	same := 0
+	for same < min(len(x), len(y)) && x[same] == y[same] {
+		same++
 	}
-	return t
+	from := 0
+	if max(len(x), len(y)) > maxShown && same > before {
+		from = same - before
+	}
+	return window(x, from), window(y, from)
+}
+
+// window shows a part of a text.
+func window(t []rune, from int) string {
+	if len(t) == 0 {
+		return Nothing
+	}
+	from = min(from, len(t))
+	out := string(t[from:min(len(t), from+maxShown)])
+	if from > 0 {
+		out = "…" + out
+	}
+	if len(t) > from+maxShown {
+		out += "…"
+	}
+	return out
 }

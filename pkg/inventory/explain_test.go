@@ -20,8 +20,13 @@ func TestExplain(t *testing.T) {
 		{change{"replicas: 2", "replicas: 3"}, `spec.replicas: 2 / 3`},
 		{change{"replicas: 2,", ""}, `spec.replicas: 2 / nothing`},
 		{change{"{replicas: 2}", "{replicas: 3}"}, ``},
-		{change{"image: nginx", "image: other"}, `spec.template.spec.containers[0].image: "nginx" / "other"`},
-		{change{"args: [x,", "args: ["}, `spec.template.spec.containers[0].args[0]: "x" / "y"; spec.template.spec.containers[0].args[1]: "y" / nothing`},
+		{change{"image: nginx", "image: other"}, `spec.template.spec.containers[name=a].image: "nginx" / "other"`},
+		{change{"args: [x,", "args: ["}, `spec.template.spec.containers[name=a].args[]: "x" / nothing`},
+		{change{`args: [x, "y"]`, `args: [x, z]`}, `spec.template.spec.containers[name=a].args[1]: "y" / "z"`},
+		{change{`args: [x, "y"]`, `args: ["y", x, z]`}, `spec.template.spec.containers[name=a].args[]: nothing / "z"`},
+		{change{`containers: [{name: a,`, `containers: [{name: b}, {name: a,`}, `spec.template.spec.containers[name=b]: nothing / {"name":"b","resources":{}}`},
+		{change{`[{name: a,`, `[{name: b,`}, `spec.template.spec.containers[name=a]: {"args":["x","y"],"image":"nginx","name":"a","resources":{}} / nothing; ` +
+			`spec.template.spec.containers[name=b]: nothing / {"args":["x","y"],"image":"nginx","name":"b","resources":{}}`},
 		{change{"a.b/c: x", "a.b/c: z"}, `metadata.annotations["a.b/c"]: "x" / "z"`},
 		{change{", annotations: {a.b/c: x}", ""}, `metadata.annotations: {"a.b/c":"x"} / nothing`},
 		{change{"uid: u1", "uid: u2"}, `metadata.uid: "u1" / "u2"`},
@@ -42,6 +47,32 @@ func fieldText(fields []inventory.FieldDifference) string {
 		out = append(out, fmt.Sprintf("%s: %s / %s", f.Path, f.A, f.B))
 	}
 	return strings.Join(out, "; ")
+}
+
+// TestExplainLists tells what has a name by it, and shows of long values the part that differs.
+func TestExplainLists(t *testing.T) {
+	long := strings.Repeat("a", 200)
+	for _, c := range []struct{ a, b, want string }{
+		{`[{name: a}, {name: b}]`, `[{name: b}, {name: a}]`, `l(order): ["a","b"] / ["b","a"]`},
+		{`[{name: a, v: 1}, {name: b}]`, `[{name: b}, {name: a, v: 2}]`, `l[name=a].v: 1 / 2; l(order): ["a","b"] / ["b","a"]`},
+		{`[{name: a, v: 1}, {name: a, v: 2}]`, `[{name: a, v: 1}]`, `l[1]: {"name":"a","v":2} / nothing`},
+		{`[{key: a, v: 1}]`, `[{key: a, v: 2}]`, `l[key=a].v: 1 / 2`},
+		{`[{v: 1}]`, `[{v: 2}]`, `l[0].v: 1 / 2`},
+		{`[[1]]`, `[[2, 3]]`, `l[0][]: 1 / nothing; l[0][]: nothing / 2; l[0][]: nothing / 3`},
+		{`[]`, `[x]`, `l[]: nothing / "x"`},
+		{`[x, x]`, `[x]`, `l[]: "x" / nothing`},
+		{`[{name: a}]`, `[]`, `l[name=a]: {"name":"a"} / nothing`},
+		{`"` + long + `b` + long + `"`, `"` + long + `c"`, `l: …` + strings.Repeat("a", 20) + "b" + strings.Repeat("a", 59) + `… / …` + strings.Repeat("a", 20) + `c"`},
+	} {
+		const key = "/registry/example.com/things/ns/a"
+		of := func(list string) keys {
+			return stored(t, key, `{apiVersion: example.com/v1, kind: Thing, metadata: {name: a, namespace: ns, uid: u}, l: `+list+`}`)
+		}
+		found, err := inventory.Explain(t.Context(), of(c.a).source, of(c.b).source, []string{key})
+		if got := fieldText(found[key]); err != nil || got != c.want {
+			t.Errorf("%s, %s: %s, %v; want %s", c.a, c.b, got, err, c.want)
+		}
+	}
 }
 
 // TestExplainOnlyWhatIsAsked leaves keys alone that weren't asked for, are on one side only, or are the same.

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -101,17 +103,28 @@ const rereads = 3
 // Read takes the inventory of a source. Objects that are stored like in one of the known inventories are not taken apart again: most of what a cluster holds is as it was
 // before.
 func Read(ctx context.Context, from Source, known ...Inventory) (Inventory, error) {
-	r, err := newReader()
-	if err != nil {
-		return Inventory{}, err
+	readers := make([]*reader, runtime.GOMAXPROCS(0))
+	for i := range readers {
+		var err error
+		if readers[i], err = newReader(); err != nil {
+			return Inventory{}, err
+		}
 	}
 	for attempt := 1; ; attempt++ {
 		out := Inventory{Objects: map[string]Object{}}
-		out.Revision, err = from(ctx, func(kv etcd.KeyValue) error {
-			o, err := r.object(kv, known)
-			out.Objects[string(kv.Key)] = o
-			return err
-		})
+		var mu sync.Mutex
+		sees := make([]func(etcd.KeyValue) error, len(readers))
+		for i, r := range readers {
+			sees[i] = func(kv etcd.KeyValue) error {
+				o, err := r.object(kv, known)
+				mu.Lock()
+				defer mu.Unlock()
+				out.Objects[string(kv.Key)] = o
+				return err
+			}
+		}
+		var err error
+		out.Revision, err = divided(ctx, from, sees)
 		switch {
 		case err == nil:
 			return out, nil
@@ -227,7 +240,7 @@ func writer(s stored) (manager string) {
 		}
 		name, _ := m["manager"].(string)
 		if at, _ := m["time"].(string); at >= newest { // RFC 3339 in UTC sorts like the time
-			manager, newest = name, at
+			manager, newest = visible(name), at
 		}
 	}
 	return manager

@@ -3,6 +3,8 @@ package inventory
 import (
 	"context"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/etcd-drill/drill/pkg/etcd"
 )
 
@@ -29,4 +31,58 @@ func FromDatabase(w etcd.Worker, path string) Source {
 	return func(ctx context.Context, each func(etcd.KeyValue) error) (int64, error) {
 		return etcd.DatabaseKeys(ctx, w, path, each)
 	}
+}
+
+// batchKeys is how many keys go to a goroutine at once, and fewer where their values have so many bytes together: of large ones, little may be held at once.
+const (
+	batchKeys  = 256
+	batchValue = 1 << 20
+)
+
+// divided reads a source once and gives each key to one of several functions. Each of them is called by a goroutine of its own, and an error of one ends the reading and is returned.
+func divided(ctx context.Context, from Source, sees []func(etcd.KeyValue) error) (revision int64, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	batches := make(chan []etcd.KeyValue)
+	for _, see := range sees {
+		group.Go(func() error {
+			for batch := range batches {
+				for _, kv := range batch {
+					if err := see(kv); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	}
+	group.Go(func() (err error) {
+		defer close(batches)
+		var batch []etcd.KeyValue
+		size := 0
+		send := func() error {
+			if len(batch) == 0 {
+				return nil
+			}
+			select {
+			case batches <- batch:
+				batch, size = nil, 0
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		revision, err = from(ctx, func(kv etcd.KeyValue) error {
+			batch, size = append(batch, kv), size+len(kv.Value)
+			if len(batch) < batchKeys && size < batchValue {
+				return nil
+			}
+			return send()
+		})
+		if err != nil {
+			return err
+		}
+		return send()
+	})
+	err = group.Wait()
+	return revision, err
 }
