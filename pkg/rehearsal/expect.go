@@ -1,0 +1,402 @@
+package rehearsal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/inventory"
+	"github.com/etcd-drill/drill/pkg/plan"
+)
+
+// Expectations are what somebody expects of a backup. They are held against what the etcd server answers that was started on it.
+type Expectations struct {
+	// MaxAge is how old it may be, as in "26h"; 0 for however old.
+	MaxAge time.Duration `yaml:"maxAge"`
+	// MinRevision and MinKeys are the least that it has.
+	MinRevision int64 `yaml:"minRevision"`
+	MinKeys     int64 `yaml:"minKeys"`
+	// Objects must be there, with these fields; Absent must not be there.
+	Objects []ExpectedObject `yaml:"objects"`
+	Absent  []ExpectedObject `yaml:"absent"`
+	// AtLeast says how many there must be of a kind.
+	AtLeast []ExpectedCount `yaml:"atLeast"`
+}
+
+// ExpectedObject names an object. The version in APIVersion doesn't matter: an object is there in all that are served.
+type ExpectedObject struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string `yaml:"kind"`
+	Namespace  string `yaml:"namespace"`
+	Name       string `yaml:"name"`
+	// Fields are values by path, in the notation of inventory.Fields. Where the path has several values, one of them must be it.
+	Fields map[string]any `yaml:"fields"`
+}
+
+// ExpectedCount is how many there must be of a kind, in one namespace or in all.
+type ExpectedCount struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string `yaml:"kind"`
+	Namespace  string `yaml:"namespace"`
+	Count      int64  `yaml:"count"`
+}
+
+// ReadExpectations reads them from YAML. What isn't known, or makes no sense, is an error.
+func ReadExpectations(r io.Reader) (*Expectations, error) {
+	var e Expectations
+	d := yaml.NewDecoder(r)
+	d.KnownFields(true)
+	if err := d.Decode(&e); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, errors.New("nothing is expected")
+		}
+		return nil, onOneLine(err)
+	}
+	if err := d.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is a second document in it")
+	}
+	if e.MaxAge < 0 || e.MinRevision < 0 || e.MinKeys < 0 {
+		return nil, errors.New("maxAge, minRevision and minKeys are at least 0")
+	}
+	for i, o := range slices.Concat(e.Objects, e.Absent) {
+		what := fmt.Sprintf("objects[%d]", i)
+		if i >= len(e.Objects) {
+			what = fmt.Sprintf("absent[%d]", i-len(e.Objects))
+		}
+		if o.APIVersion == "" || o.Kind == "" || o.Name == "" {
+			return nil, fmt.Errorf("%s needs apiVersion, kind and name", what)
+		}
+		if i >= len(e.Objects) && len(o.Fields) > 0 {
+			return nil, fmt.Errorf("%s is not to be there, and can have no fields", what)
+		}
+		for path := range o.Fields {
+			if _, err := inventory.Fields(nil, path); err != nil || path == "" {
+				return nil, fmt.Errorf("%s: field %q: %w; write it as in spec.template.spec.containers[0].image", what, path, err)
+			}
+		}
+	}
+	for i, c := range e.AtLeast {
+		if c.APIVersion == "" || c.Kind == "" || c.Count < 1 {
+			return nil, fmt.Errorf("atLeast[%d] needs apiVersion, kind, and a count of at least 1", i)
+		}
+	}
+	if e.MaxAge == 0 && e.MinRevision == 0 && e.MinKeys == 0 && len(e.Objects)+len(e.Absent)+len(e.AtLeast) == 0 {
+		return nil, errors.New("nothing is expected")
+	}
+	return &e, nil
+}
+
+// onOneLine says what YAML finds without line breaks, and without the names of types.
+func onOneLine(err error) error {
+	var many *yaml.TypeError
+	if !errors.As(err, &many) {
+		return err
+	}
+	var out []string
+	for _, e := range many.Errors {
+		e, _, _ = strings.Cut(e, " in type ")
+		// What stands there may be of a Secret.
+		if line, kind, is := strings.Cut(e, "cannot unmarshal "); is {
+			e = line + "it is of another type than it should be"
+			if strings.HasSuffix(kind, "time.Duration") {
+				e = line + "a time is written like 26h or 90m"
+			}
+		}
+		out = append(out, e)
+	}
+	return errors.New(strings.Join(out, "; "))
+}
+
+// object is what it names, without the version.
+func (o ExpectedObject) object() plan.Object {
+	return nameOf(plan.Object{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name})
+}
+
+// nameOf is an object without the version of its kind.
+func nameOf(o plan.Object) plan.Object {
+	if o.APIVersion = inventory.Group(o); o.APIVersion != "" {
+		o.APIVersion += "/"
+	}
+	return o
+}
+
+// kindIn is a kind in a namespace; "" stands for all of them.
+type kindIn struct{ group, kind, namespace string }
+
+// audience hears every key that the server has, and says what became of the expectations.
+type audience struct {
+	*Expectations
+	finder *inventory.Finder
+	wanted map[plan.Object]*inventory.FoundObject // nil until it was seen
+	counts map[kindIn]int64
+	// near are names of objects of a wanted kind, for what isn't there.
+	near map[kindIn][]string
+	keys int64
+	// groups are those of what is expected, and locked are encrypted custom resources of these: which kind they are is known when all definitions are.
+	groups map[string]bool
+	locked []lockedObject
+	// anywhere says of objects that must be absent, and for which no namespace is given, in which they are.
+	anywhere map[plan.Object][]string
+	// renewed is when the newest Lease in it was.
+	renewed time.Time
+}
+
+// lockedObject is one that is encrypted, and named by its key.
+type lockedObject struct {
+	plan.Object
+	encryption string
+}
+
+// maxNear is how many objects are named that might have been meant.
+const maxNear = 5
+
+func newAudience(e *Expectations) *audience {
+	if e == nil {
+		e = &Expectations{}
+	}
+	a := &audience{Expectations: e, finder: inventory.NewFinder(), wanted: map[plan.Object]*inventory.FoundObject{}, counts: map[kindIn]int64{}, near: map[kindIn][]string{}, groups: map[string]bool{}, anywhere: map[plan.Object][]string{}}
+	for _, o := range slices.Concat(e.Objects, e.Absent) {
+		a.wanted[o.object()] = nil
+		name := o.object()
+		a.near[kindIn{name.APIVersion, name.Kind, name.Namespace}] = nil
+		a.groups[inventory.Group(name)] = true
+	}
+	for _, o := range e.Absent {
+		if o.Namespace == "" {
+			a.anywhere[o.object()] = nil
+		}
+	}
+	for _, c := range e.AtLeast {
+		a.counts[c.kind()] = 0
+		a.groups[strings.TrimSuffix(c.kind().group, "/")] = true
+	}
+	return a
+}
+
+func (c ExpectedCount) kind() kindIn {
+	return kindIn{nameOf(plan.Object{APIVersion: c.APIVersion, Kind: c.Kind}).APIVersion, c.Kind, c.Namespace}
+}
+
+// hear takes in a key.
+func (a *audience) hear(kv etcd.KeyValue) {
+	a.keys++
+	if len(a.wanted)+len(a.counts) == 0 && a.MaxAge == 0 {
+		return
+	}
+	object, encryption := a.finder.Name(kv)
+	if encryption != "" && strings.HasSuffix(object.APIVersion, "/") {
+		if a.groups[inventory.Group(object)] {
+			a.locked = append(a.locked, lockedObject{object, encryption})
+		}
+		return
+	}
+	if a.MaxAge > 0 && object.Kind == "Lease" && encryption == "" {
+		a.renewal(a.finder.Object(kv))
+	}
+	a.enter(nameOf(object), func() inventory.FoundObject { return a.finder.Object(kv) })
+}
+
+// renewal notes when a Lease was renewed.
+func (a *audience) renewal(lease inventory.FoundObject) {
+	values, _ := inventory.Fields(lease.Content, "spec.renewTime") // the path is right
+	for _, v := range values {
+		text, _ := v.(string)
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && at.After(a.renewed) {
+			a.renewed = at
+		}
+	}
+}
+
+// skew is by how much clocks may differ.
+const skew = 5 * time.Minute
+
+// age says whether the backup is young enough. noted says that when it was taken is known otherwise than by the file's time, which copying it changes: a file can't be younger than the newest Lease in it by more than it takes to renew
+// one, which on a cluster that runs are some seconds.
+func (a *audience) age(taken, now time.Time, noted bool) (fulfilled bool, detail string) {
+	how := "as was noted when it was taken"
+	if !noted {
+		how = "by the file's own time"
+		if !a.renewed.IsZero() && a.renewed.Before(taken) {
+			taken, how = a.renewed, "when the newest Lease in it was renewed"
+		}
+	}
+	age := now.Sub(taken).Round(time.Second)
+	if age < -skew {
+		return false, fmt.Sprintf("it is of %s, %s, which is yet to come", taken.Local().Format(time.DateTime), how)
+	}
+	return age <= a.MaxAge, fmt.Sprintf("it is %s old, of %s, %s, and may be %s old", max(0, age), taken.Local().Format(time.DateTime), how, a.MaxAge)
+}
+
+// enter takes in an object.
+func (a *audience) enter(name plan.Object, whole func() inventory.FoundObject) {
+	if _, is := a.wanted[name]; is {
+		found := whole()
+		a.wanted[name] = &found
+	}
+	wide := name
+	wide.Namespace = ""
+	if in, is := a.anywhere[wide]; is && name.Namespace != "" && len(in) < maxNear {
+		a.anywhere[wide] = append(in, name.Namespace)
+	}
+	in := kindIn{name.APIVersion, name.Kind, name.Namespace}
+	if near, is := a.near[in]; is && len(near) < maxNear {
+		a.near[in] = append(near, name.Name)
+	}
+	for _, k := range []kindIn{in, {in.group, in.kind, ""}} {
+		if n, is := a.counts[k]; is {
+			a.counts[k] = n + 1
+		}
+		if k.namespace == "" && in.namespace == "" {
+			break // it is the same
+		}
+	}
+}
+
+// say says what became of each expectation.
+func (a *audience) say(info plan.SnapshotInfo, now time.Time, noted bool) []Check {
+	for _, l := range a.locked {
+		a.enter(nameOf(a.finder.Renamed(l.Object)), func() inventory.FoundObject { return inventory.FoundObject{Object: l.Object, Encryption: l.encryption} })
+	}
+	a.locked = nil
+	out := []Check{}
+	enter := func(name string, fulfilled bool, detail string, args ...any) {
+		c := Check{Name: name, Status: plan.StatusFailed, Detail: fmt.Sprintf(detail, args...)}
+		if fulfilled {
+			c.Status = plan.StatusPassed
+		}
+		out = append(out, c)
+	}
+	if a.MaxAge > 0 {
+		fulfilled, detail := a.age(info.TakenAt, now, noted)
+		enter("maxAge", fulfilled, "%s", detail)
+	}
+	if a.MinRevision > 0 {
+		enter("minRevision", info.Revision >= a.MinRevision, "it is of revision %d, and should be of %d at least", info.Revision, a.MinRevision)
+	}
+	if a.MinKeys > 0 {
+		enter("minKeys", a.keys >= a.MinKeys, "it has %d keys, and should have %d at least", a.keys, a.MinKeys)
+	}
+	for _, o := range a.Objects {
+		name := o.object()
+		found := a.wanted[name]
+		what := (plan.Object{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}).String()
+		switch {
+		case found == nil && !a.known(name):
+			enter(what, false, "%s", unknownKind)
+			continue
+		case found == nil:
+			enter(what, false, "it isn't there; %s", a.others(name))
+			continue
+		}
+		if len(o.Fields) == 0 {
+			enter(what, true, "it is there")
+		}
+		for _, path := range slices.Sorted(maps.Keys(o.Fields)) {
+			fulfilled, detail := fieldIs(found, path, o.Fields[path])
+			enter(what+" "+path, fulfilled, "%s", detail)
+		}
+	}
+	for _, o := range a.Absent {
+		what := (plan.Object{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}).String()
+		switch {
+		case a.wanted[o.object()] != nil:
+			enter("no "+what, false, "it is there")
+		case !a.known(o.object()):
+			enter("no "+what, false, "%s", unknownKind)
+		case len(a.anywhere[o.object()]) > 0:
+			enter("no "+what, false, "it is there, in namespace %s", strings.Join(a.anywhere[o.object()], ", "))
+		default:
+			enter("no "+what, true, "it isn't there")
+		}
+	}
+	for _, c := range a.AtLeast {
+		what := strings.TrimSpace((plan.Object{APIVersion: c.APIVersion, Kind: c.Kind, Namespace: c.Namespace}).String())
+		n := a.counts[c.kind()]
+		enter(strings.TrimSuffix(what, "/"), n >= c.Count, "there are %d, and there should be %d at least", n, c.Count)
+	}
+	return out
+}
+
+// unknownKind is said of a mistake in what is expected: with it, nothing would ever be found.
+const unknownKind = "there is no such kind, neither a built-in one nor one that the backup defines; is its apiVersion the right one, and is it written as in a manifest?"
+
+// known says whether there is a kind.
+func (a *audience) known(name plan.Object) bool {
+	return a.finder.Knows(inventory.Group(name), name.Kind)
+}
+
+func (a *audience) others(name plan.Object) string {
+	near := a.near[kindIn{name.APIVersion, name.Kind, name.Namespace}]
+	if len(near) == 0 {
+		return "nothing of that kind is in its place"
+	}
+	return "there are " + strings.Join(near, ", ")
+}
+
+// fieldIs compares a field of an object.
+func fieldIs(o *inventory.FoundObject, path string, want any) (bool, string) {
+	if o.Content == nil {
+		if o.Encryption != "" {
+			return false, fmt.Sprintf("it is there, but encrypted (%s), and can't be looked into", strings.TrimSuffix(o.Encryption, ":"))
+		}
+		return false, "it is there, and no object"
+	}
+	values, err := inventory.Fields(o.Content, path)
+	if err != nil {
+		return false, err.Error()
+	}
+	expected := asJSON(want)
+	if want == nil && len(values) == 0 {
+		return true, "there is none"
+	}
+	var seen []string
+	for _, v := range values {
+		if asJSON(v) == expected {
+			return true, "it is " + shown(o, expected)
+		}
+		seen = append(seen, shown(o, asJSON(v)))
+	}
+	if len(seen) == 0 {
+		hint := ""
+		if strings.ContainsAny(path, `\?@`) {
+			hint = `; a name with dots is written ["like.this"], and an element of a list [0], [*] or [name=like-this]`
+		}
+		return false, fmt.Sprintf("there is no such field, and it should be %s%s", shown(o, expected), hint)
+	}
+	if o.Object.Kind == "Secret" {
+		return false, "it is another one; neither is shown, as it is of a Secret"
+	}
+	return false, fmt.Sprintf("it is %s, and should be %s", strings.Join(seen, " and "), shown(o, expected))
+}
+
+// shown hides what a Secret holds.
+func shown(o *inventory.FoundObject, value string) string {
+	if o.Object.Kind == "Secret" {
+		return inventory.Hidden
+	}
+	const most = 200
+	if len(value) > most {
+		return value[:most] + "…"
+	}
+	return value
+}
+
+// asJSON makes values comparable, wherever they come from.
+func asJSON(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.TrimSpace(b.String())
+}
