@@ -14,6 +14,9 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 )
 
+// CrictlTimeout is the flag by which crictl waits longer for the runtime than 2 s, its default: on a busy node that isn't enough to end a container, which ends all the same, a moment after crictl has given up.
+const CrictlTimeout = "--timeout=30s"
+
 // States of a container and of a sandbox, as CRI names them.
 const (
 	ContainerCreated = "CONTAINER_CREATED"

@@ -252,14 +252,14 @@ func TestStopPods(t *testing.T) {
 		}
 		var asked, stopped []string
 		for _, argv := range n.ran {
-			if strings.HasPrefix(argv, "crictl stop ") {
+			if strings.HasPrefix(argv, "crictl --timeout=30s stop ") {
 				asked = append(asked, argv)
 			}
-			if strings.HasPrefix(argv, "crictl stopp ") {
+			if strings.HasPrefix(argv, "crictl --timeout=30s stopp ") {
 				stopped = append(stopped, argv)
 			}
 		}
-		if len(asked) != 1 || asked[0] != "crictl stop --timeout 2 4b0b75e4226a1792d128627972de8ddbba6d3838d07788cb5eb31438b99f76d5" || len(stopped) != 2 {
+		if len(asked) != 1 || asked[0] != "crictl --timeout=30s stop --timeout 2 4b0b75e4226a1792d128627972de8ddbba6d3838d07788cb5eb31438b99f76d5" || len(stopped) != 2 {
 			t.Errorf("asked %q, stopped %q", asked, stopped)
 		}
 	})
@@ -269,7 +269,7 @@ func TestStopPods(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for _, failing := range []string{"crictl pods", "crictl ps", "crictl stop ", "crictl stopp "} {
+	for _, failing := range []string{"crictl pods", "crictl ps", "crictl --timeout=30s stop ", "crictl --timeout=30s stopp "} {
 		t.Run(failing+" fails", func(t *testing.T) {
 			err := controlplane.StopPods(t.Context(), script(none, failing), []string{controlplane.Etcd}, time.Second)
 			var exit *cluster.ExitError

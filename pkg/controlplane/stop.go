@@ -99,12 +99,12 @@ func stopPod(ctx context.Context, n cluster.Node, p staticPod, grace time.Durati
 	if p.component == Etcd && len(p.containers) > 0 {
 		// crictl takes whole seconds, and 0 means SIGKILL at once.
 		seconds := int64((grace + time.Second - 1) / time.Second)
-		argv := append([]string{"crictl", "stop", "--timeout", strconv.FormatInt(seconds, 10)}, p.containers...)
+		argv := append([]string{"crictl", CrictlTimeout, "stop", "--timeout", strconv.FormatInt(seconds, 10)}, p.containers...)
 		if _, err := cluster.Run(ctx, n, argv...); err != nil {
 			return fmt.Errorf("stop %s: %w", p.component, err)
 		}
 	}
-	if _, err := cluster.Run(ctx, n, "crictl", "stopp", p.sandbox); err != nil {
+	if _, err := cluster.Run(ctx, n, "crictl", CrictlTimeout, "stopp", p.sandbox); err != nil {
 		return fmt.Errorf("stop the pod of %s: %w", p.component, err)
 	}
 	return nil

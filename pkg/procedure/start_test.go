@@ -199,7 +199,7 @@ func (c *choir) Exec(ctx context.Context, cmd cluster.Cmd) (cluster.Result, erro
 		}
 		return cluster.Result{Stdout: []byte(`{"containers":[{"id":"c-etcd","podSandboxId":"s-etcd","metadata":{"name":"etcd"},"state":"CONTAINER_RUNNING","createdAt":"1795409198000000000",
 			"labels":{"io.kubernetes.container.name":"etcd","io.kubernetes.pod.namespace":"kube-system"}}]}`)}, nil
-	case strings.HasPrefix(line, "crictl stop "):
+	case strings.HasPrefix(line, "crictl --timeout=30s stop "):
 		*c.stopped = append(*c.stopped, c.name)
 	}
 	return cluster.Result{}, nil

@@ -247,7 +247,7 @@ func stopControlPlaneStep(t Target, sc scope) plan.Step {
 		if len(sc.keptPods()) > 0 {
 			pods = append(pods, "--name", "^"+either(stopped)+"-") // a static pod's name is followed by its node's
 		}
-		commands = append(commands, plan.Command{On: m.Name, Argv: pods, PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", "--timeout=30s", "stopp"}})
+		commands = append(commands, plan.Command{On: m.Name, Argv: pods, PipeTo: []string{"xargs", "-r", "-n1", "-P4", "crictl", controlplane.CrictlTimeout, "stopp"}})
 	}
 	title, expect := "Stop etcd and everything that remembers what it said", "`crictl ps` lists no "+alternatives(stopped)+". The workload's containers still run."
 	why := "The API server holds a cache of etcd and serves lists from it; controller manager and scheduler hold caches of the API server. If any of " +
@@ -348,7 +348,7 @@ func listArgv(names []string) []string {
 
 // stopArgv stops the containers whose IDs it reads, if any, with the grace given in whole seconds; 0 ends them at once.
 func stopArgv(grace time.Duration) []string {
-	return []string{"xargs", "-r", "crictl", "stop", "--timeout", strconv.Itoa(int(grace.Seconds()))}
+	return []string{"xargs", "-r", "crictl", controlplane.CrictlTimeout, "stop", "--timeout", strconv.Itoa(int(grace.Seconds()))}
 }
 
 // stopContainers does what listArgv piped to stopArgv does. That there are none is no error: not every cluster has each of them.
@@ -363,8 +363,8 @@ func stopContainers(ctx context.Context, n cluster.Node, names []string, grace t
 	})
 }
 
-// insist calls f, which stops something, again when it fails, up to three times in all: crictl gives up on each of its calls after 2 s (its --timeout), which is not
-// always enough on a node that is busy. What it asked for goes on meanwhile, and what has been stopped stays stopped.
+// insist calls f, which stops something, again when it fails, up to three times in all: where crictl lists what there is, it gives up after 2 s (its --timeout), which is not
+// always enough on a node that is busy.
 func insist(ctx context.Context, f func(context.Context) error) error {
 	const tries, pause = 3, time.Second
 	tick := time.NewTicker(pause)

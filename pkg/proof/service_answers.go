@@ -350,7 +350,11 @@ func (t *target) questions(v vantage) []*question {
 // one after the other and each over a connection of its own, until one fails; inside the network of the container if one is given. For each request it prints
 // the number of the way, and "answered" with the SHA-256 of what came, or "failed" with the reason. An HTTP status of 400 or more is a failure. A proxy that is
 // set up on the node knows nothing of the cluster's addresses.
-const fetchAll = `n=0
+//
+// That connections aren't used twice is asked of the server, which must see to it (RFC 9112, 9.6). One curl asks all that is asked on a way: starting a process for each request would take a node that is busy, as after a recovery, longer than the answers do. It writes a line after each request, also after the one that failed.
+const fetchAll = `dir=$(mktemp -d "${XDG_RUNTIME_DIR:-/run}/drill-answers.XXXXXX") || exit
+trap 'rm -rf -- "$dir"' EXIT
+n=0
 while [ $# -gt 2 ]; do
   n=$((n + 1))
   (
@@ -362,17 +366,22 @@ while [ $# -gt 2 ]; do
       fi
       enter="nsenter --target $pid --net --"
     fi
-    i=0
-    while [ "$i" -lt "$2" ]; do
-      i=$((i + 1))
-      if said=$($enter curl --fail --silent --show-error --noproxy "*" --max-time 2 "$3-$i" 2>&1); then
-        said=$(printf %s "$said" | sha256sum)
-        echo "$n answered ${said%% *}"
-      else
-        printf '%s failed %s\n' "$n" "$(printf %s "$said" | tr '\n' ' ')"
-        break
-      fi
-    done
+    asked=$($enter curl --fail --fail-early --silent --show-error --noproxy "*" --max-time 2 --header "Connection: close" \
+      --output "$dir/$n-#1" --write-out "asked\n" "$3-[1-$2]" 2>"$dir/$n")
+    code=$?
+    set --
+    for each in $asked; do set -- "$@" "$dir/$n-$(($# + 1))"; done
+    if [ "$code" -ne 0 ] && [ $# -gt 0 ]; then
+      failed=$#
+      set --
+      while [ $(($# + 1)) -lt "$failed" ]; do set -- "$@" "$dir/$n-$(($# + 1))"; done
+    fi
+    if [ $# -gt 0 ]; then
+      sha256sum -- "$@" | while read -r sum rest; do echo "$n answered $sum"; done
+    fi
+    if [ "$code" -ne 0 ]; then
+      printf '%s failed %s\n' "$n" "$(tr '\n' ' ' <"$dir/$n")"
+    fi
   ) &
   shift 3
 done

@@ -3,12 +3,15 @@ package proof
 import (
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -261,46 +264,90 @@ func TestLogsThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestScripts runs what is run on nodes, with programs that answer for the real ones.
-func TestScripts(t *testing.T) {
+// script runs what is run on nodes, with programs of these names in front of the others, and scratch as the folder for what lasts no longer. It returns the lines of the answer, sorted.
+func script(t *testing.T, programs map[string]string, scratch, text string, args ...string) []string {
+	t.Helper()
 	dir := t.TempDir()
-	for name, script := range map[string]string{
-		"crictl": `case "$1 $2 $4" in
-"inspect --output --template") [ "$6" = c-gone ] && exit 1; echo 42 ;;
+	for name, program := range programs {
+		write(t, filepath.Join(dir, name), []byte("#!/bin/sh\n"+program+"\n"), 0o700)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", text, "sh"}, args...)...)
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "XDG_RUNTIME_DIR="+scratch)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func TestFindTokens(t *testing.T) {
+	crictl := `case "$1 $2 $4" in
 "logs --tail c-a") echo "GET /?drill=p-0-1 GET /?drill=p-0-11"; echo "GET /?drill=p-0-1 GET /?drill=q-0-1" >&2 ;;
 *) echo "no such container" >&2; exit 1 ;;
-esac`,
-		"nsenter": `[ "$1 $2 $3 $4" = "--target 42 --net --" ] || exit 1
-shift 4
-inside=yes exec "$@"`,
-		"curl": `for url; do :; done
-case "$url" in
-*-3) echo "curl: (28) timed
-out" >&2; exit 28 ;;
-*) printf %s "$inside$url" ;;
-esac`,
-	} {
-		write(t, filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700)
+esac`
+	want := []string{"c-a p-0-1", "c-a p-0-11", "c-b p" + unreadable}
+	if got := script(t, map[string]string{"crictl": crictl}, t.TempDir(), findTokens, "p", "7", "c-a", "c-b"); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
-	run := func(script string, args ...string) []string {
-		cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)
-		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
+}
+
+// TestFetchAll has a real curl ask a real server. Where there is no curl, the suite on real clusters alone runs the script, on nodes, which have one.
+func TestFetchAll(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("this machine has no curl, as nodes have")
+	}
+	var connections atomic.Int64
+	pages := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/u-3" {
+			http.NotFound(w, r)
+			return
 		}
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		slices.Sort(lines)
-		return lines
+		fmt.Fprint(w, r.Header.Get("Inside"), r.URL.Path)
+	}))
+	pages.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	pages.Start()
+	t.Cleanup(pages.Close)
+	scratch := t.TempDir()
+	run := func(args ...string) []string {
+		return script(t, map[string]string{
+			"crictl": `case "$1 $2 $4" in
+"inspect --output --template") [ "$6" = c-gone ] && exit 1; echo 42 ;;
+*) exit 1 ;;
+esac`,
+			"nsenter": `[ "$1 $2 $3 $4 $5" = "--target 42 --net -- curl" ] || exit 1
+shift 5
+echo "inside" >&2
+exec curl --header "Inside: yes" "$@"`,
+		}, scratch, fetchAll, args...)
 	}
 	sum := func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
-	want := []string{"1 answered " + sum("u-1"), "1 answered " + sum("u-2"), "1 failed curl: (28) timed out", "2 answered " + sum("yesv-1"), "3 failed crictl inspect tells no process of container c-gone"}
+	want := []string{
+		"1 answered " + sum("/u-1"), "1 answered " + sum("/u-2"), "1 failed curl: (22) The requested URL returned error: 404",
+		"2 answered " + sum("yes/v-1"),
+		"3 failed crictl inspect tells no process of container c-gone",
+		"4 answered " + sum("yes/u-1"), "4 answered " + sum("yes/u-2"), "4 failed inside curl: (22) The requested URL returned error: 404", // what has several lines is told in one
+	}
 	slices.Sort(want)
-	if got := run(fetchAll, "", "5", "u", "c-a", "1", "v", "c-gone", "1", "w"); !slices.Equal(got, want) {
+	if got := run("", "5", pages.URL+"/u", "c-a", "1", pages.URL+"/v", "c-gone", "1", pages.URL+"/w", "c-a", "4", pages.URL+"/u"); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := run(findTokens, "p", "7", "c-a", "c-b"), []string{"c-a p-0-1", "c-a p-0-11", "c-b p" + unreadable}; !slices.Equal(got, want) {
+	if got := connections.Load(); got != 7 {
+		t.Errorf("%d connections for 7 requests", got)
+	}
+	if got, want := run("", "2", "http://127.0.0.1:1/x"), "1 failed curl: (7)"; len(got) != 1 || !strings.HasPrefix(got[0], want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
 	}
 }
 

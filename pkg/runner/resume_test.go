@@ -319,7 +319,8 @@ func TestAbandoned(t *testing.T) {
 	if err := Abandoned(t.Context(), job.Cluster, elsewhere, "../"+job.ID); !errors.Is(err, ErrNoRun) {
 		t.Error(err)
 	}
-	for pid, refused := range map[int]bool{os.Getppid(): true, os.Getpid(): false} { // another process has it, and lives; and one of this process's number, which it can't be
+	for _, pid := range []int{os.Getppid(), os.Getpid()} { // another process has it, and lives; and then one of this process's number, which it can't be
+		refused := pid != os.Getpid()
 		lock, err := json.Marshal(Claim{Run: job.ID, Owner: journal.Owner{Host: journal.Self().Host, PID: pid}})
 		if err == nil {
 			err = os.WriteFile(n.path(cluster.LockFile), lock, 0o600)

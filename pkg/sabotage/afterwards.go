@@ -262,7 +262,7 @@ func HungKubelet() Fault {
 			if _, err := cluster.Run(ctx, n, "systemctl", "kill", "--signal=SIGSTOP", "kubelet"); err != nil {
 				return err
 			}
-			_, err = cluster.Run(ctx, n, "crictl", "stop", "--timeout", "0", victim)
+			_, err = cluster.Run(ctx, n, "crictl", controlplane.CrictlTimeout, "stop", "--timeout", "0", victim)
 			return err
 		}),
 		Undo: func(ctx context.Context, s *stage.Stage) error {

@@ -56,7 +56,7 @@ func StaleAPIServer() Fault {
 			if err != nil || old == "" {
 				return err
 			}
-			_, err = cluster.Run(ctx, n, "crictl", "stop", "--timeout", "0", old)
+			_, err = cluster.Run(ctx, n, "crictl", controlplane.CrictlTimeout, "stop", "--timeout", "0", old)
 			return err
 		}),
 	}

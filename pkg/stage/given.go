@@ -45,14 +45,23 @@ func (g Snapshot) Check(ctx context.Context, w etcd.Worker) (plan.SnapshotInfo, 
 		info, err = etcd.VerifyDatabase(ctx, w, g.Path)
 	}
 	if err == nil {
-		if err = etcd.CanRead(etcd.OwnVersion(), info); err == nil {
+		if err = etcd.CanRead(etcd.OwnVersion(), info); err != nil {
+			err = &Refusal{
+				What: "the snapshot that was given can't be restored by drill", Err: err,
+				Want: "one of etcd " + minor(etcd.OwnVersion()) + " or before, the version of the etcdutl that is a part of drill",
+				Hint: "use a drill that was built with the version of etcd that the snapshot is of",
+			}
+		}
+	}
+	if err == nil {
+		// When it was taken is said by what `drill snapshot save` wrote beside it, if it did: copying a file may change the file's own time.
+		if _, err = etcd.SidecarOf(&info); err == nil {
 			info.Source = g.Path
 			return info, nil
 		}
 		err = &Refusal{
-			What: "the snapshot that was given can't be restored by drill", Err: err,
-			Want: "one of etcd " + minor(etcd.OwnVersion()) + " or before, the version of the etcdutl that is a part of drill",
-			Hint: "use a drill that was built with the version of etcd that the snapshot is of",
+			What: "the snapshot that was given is not what stands beside it", Err: err, Want: "the file that " + etcd.SidecarPath(g.Path) + " is about",
+			Hint: "one of the two was exchanged: bring them together again, or move the JSON away, and the snapshot is used without it",
 		}
 	}
 	if errors.Is(err, etcd.ErrWorker) || ctx.Err() != nil { // that says nothing about the file
@@ -315,7 +324,7 @@ func (s *Stage) sameCluster(ctx context.Context) (*Refusal, error) {
 }
 
 // headroom is how far above the cluster's revision the restored one has to begin: more than a cluster writes from when that was looked at to the outage, and in one that lasts.
-const headroom = DefaultBump / 10
+const headroom = etcd.DefaultBump / 10
 
 // decideBump makes the raise of the revision large enough: the snapshot may be further behind the cluster than the usual raise.
 func (s *Stage) decideBump(ctx context.Context, p procedure.Procedure) error {
@@ -340,7 +349,7 @@ func (s *Stage) decideBump(ctx context.Context, p procedure.Procedure) error {
 		g.warn("etcd's revision will be raised by %d instead of %d, since the cluster's is %d ahead of the snapshot's", g.Bump, wanted, behind)
 	}
 	// A rollback must get beyond what a failed recovery has handed out.
-	g.RollbackBump = DefaultBump + uint64(max(0, int64(g.Bump)-behind))
+	g.RollbackBump = etcd.DefaultBump + uint64(max(0, int64(g.Bump)-behind))
 	return nil
 }
 

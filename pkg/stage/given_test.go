@@ -147,6 +147,36 @@ func TestGivenFileIsRefused(t *testing.T) {
 	}
 }
 
+// TestSidecarOfAGivenFile: when it was taken is said by what stands beside it, if that is about this file.
+func TestSidecarOfAGivenFile(t *testing.T) {
+	path, _ := backup(t, nil)
+	check := func() (plan.SnapshotInfo, error) {
+		return Snapshot{Path: path}.Check(t.Context(), etcdtest.Worker(t))
+	}
+	info, err := check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := etcd.Sidecar{SHA256: info.SHA256, Bytes: info.Bytes, Revision: info.Revision, TakenAt: taken, TakenBy: "drill"}
+	if err := etcd.WriteSidecar(path, s); err != nil {
+		t.Fatal(err)
+	}
+	if info, err = check(); err != nil || !info.TakenAt.Equal(taken) {
+		t.Errorf("taken %s, %v", info.TakenAt, err)
+	}
+	if err := os.Remove(etcd.SidecarPath(path)); err != nil {
+		t.Fatal(err)
+	}
+	s.SHA256 = strings.Repeat("0", 64)
+	if err := etcd.WriteSidecar(path, s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = check(); !errors.Is(err, etcd.ErrSidecar) || !strings.Contains(err.Error(), "nothing was touched") || !strings.Contains(err.Error(), "move the JSON away") {
+		t.Errorf("another file's: %v", err)
+	}
+}
+
 // TestGivenFileAndNodeAreRefusedTogether: all that is found is told at once.
 func TestGivenFileAndNodeAreRefusedTogether(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "given.db")
@@ -244,7 +274,7 @@ func TestGivenSnapshotSuitsTheCluster(t *testing.T) {
 	}
 	s.takeOver()
 	want := []proof.Object{{Resource: namespaces, Name: "default", UID: "uid-of-default"}, {Resource: namespaces, Name: "kube-system", UID: ourUID}}
-	if !reflect.DeepEqual(s.Subject.Anchors, want) || s.Target.BumpRevision != DefaultBump || s.Target.SkipHashCheck {
+	if !reflect.DeepEqual(s.Subject.Anchors, want) || s.Target.BumpRevision != etcd.DefaultBump || s.Target.SkipHashCheck {
 		t.Errorf("anchors %+v, %+v", s.Subject.Anchors, s.Target)
 	}
 	if !s.gone("kube-scheduler", "cp-a_old") || s.gone("kube-scheduler", "cp-a_new") || s.gone("kube-controller-manager", "cp-a_old") {
@@ -254,18 +284,18 @@ func TestGivenSnapshotSuitsTheCluster(t *testing.T) {
 
 // TestRaised: whatever the two revisions are, the restored one begins well above the cluster's, unless it is not to be raised at all.
 func TestRaised(t *testing.T) {
-	const billion = int64(DefaultBump)
+	const billion = int64(etcd.DefaultBump)
 	for _, c := range []struct {
 		wanted         uint64
 		snapshot, live int64
 		want           uint64
 	}{
 		{0, 10, 5000, 0},
-		{DefaultBump, 500, 600, DefaultBump},
-		{DefaultBump, 500, 500 + billion/2, DefaultBump},
-		{DefaultBump, 500, 500 + billion - 1, uint64(2*billion - 1)},
-		{DefaultBump, 500, 3*billion + 7, uint64(4*billion - 493)},
-		{DefaultBump, 9 * billion, 700, DefaultBump}, // another cluster's
+		{etcd.DefaultBump, 500, 600, etcd.DefaultBump},
+		{etcd.DefaultBump, 500, 500 + billion/2, etcd.DefaultBump},
+		{etcd.DefaultBump, 500, 500 + billion - 1, uint64(2*billion - 1)},
+		{etcd.DefaultBump, 500, 3*billion + 7, uint64(4*billion - 493)},
+		{etcd.DefaultBump, 9 * billion, 700, etcd.DefaultBump}, // another cluster's
 	} {
 		got := raised(c.wanted, c.snapshot, c.live)
 		if got != c.want {
@@ -288,9 +318,9 @@ func TestBumpOfAGivenSnapshot(t *testing.T) {
 		bump     uint64
 		warned   string
 	}{
-		{"enough", nil, procedure.KubeletStop(), 1, DefaultBump, ""},
+		{"enough", nil, procedure.KubeletStop(), 1, etcd.DefaultBump, ""},
 		{"a cluster that is far ahead", nil, procedure.KubeletStop(), -2_000_000_000, 0, "instead of 1000000000"},
-		{"another cluster's, far ahead of this one", nil, procedure.KubeletStop(), 5_000_000_000, DefaultBump, ""},
+		{"another cluster's, far ahead of this one", nil, procedure.KubeletStop(), 5_000_000_000, etcd.DefaultBump, ""},
 		{"none", bump(0), procedure.KubeletStop(), -2_000_000_000, 0, ""},
 		{"none by itself", nil, procedure.ManifestEdit(), 1, 0, ""},
 		{"too little, as was asked for", bump(7), procedure.KubeletStop(), 1, 7, "may not get beyond"},
@@ -309,10 +339,10 @@ func TestBumpOfAGivenSnapshot(t *testing.T) {
 			if c.bump > 0 && g.Bump != c.bump {
 				t.Errorf("%+v", g)
 			}
-			if g.Bump >= DefaultBump && c.snapshot+int64(g.Bump) <= live.Revision {
+			if g.Bump >= etcd.DefaultBump && c.snapshot+int64(g.Bump) <= live.Revision {
 				t.Errorf("the recovery would end at %d, below %d", c.snapshot+int64(g.Bump), live.Revision)
 			}
-			if handedOut := max(live.Revision, c.snapshot+int64(g.Bump)); live.Revision+int64(g.RollbackBump) != handedOut+int64(DefaultBump) {
+			if handedOut := max(live.Revision, c.snapshot+int64(g.Bump)); live.Revision+int64(g.RollbackBump) != handedOut+int64(etcd.DefaultBump) {
 				t.Errorf("a rollback would end at %d, and a recovery that failed at %d", live.Revision+int64(g.RollbackBump), handedOut)
 			}
 			if all := strings.Join(g.Warnings, "\n"); !strings.Contains(all, c.warned) || c.warned == "" && all != "" {

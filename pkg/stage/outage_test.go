@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/controlplane"
+	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/probe"
 	"github.com/etcd-drill/drill/pkg/procedure"
@@ -88,19 +89,19 @@ func TestFloor(t *testing.T) {
 
 // TestBump: by how much the revision is raised is the procedure's choice, unless somebody says otherwise, 0 included; a rollback always goes above.
 func TestBump(t *testing.T) {
-	zero, five, usual := uint64(0), uint64(5_000_000_000), DefaultBump
+	zero, five, usual := uint64(0), uint64(5_000_000_000), etcd.DefaultBump
 	for _, c := range []struct {
 		procedure procedure.Procedure
 		option    *uint64
 		want      uint64
 		own       bool
 	}{
-		{procedure.KubeletStop(), nil, DefaultBump, true},
+		{procedure.KubeletStop(), nil, etcd.DefaultBump, true},
 		{procedure.KubeletStop(), &zero, 0, false},
 		{procedure.KubeletStop(), &five, five, false},
 		{procedure.ManifestEdit(), nil, 0, true},
 		{procedure.ManifestEdit(), &five, five, false},
-		{procedure.KubeletStop(), &usual, DefaultBump, true},
+		{procedure.KubeletStop(), &usual, etcd.DefaultBump, true},
 	} {
 		s := &Stage{opt: Options{RunID: "r", BumpRevision: c.option}}
 		s.cast([]controlplane.Member{{Name: "n", Etcd: textbookEtcd("n", 0)}}, c.procedure, "nginx:1", "/var/lib/drill/r")

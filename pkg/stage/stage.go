@@ -77,10 +77,6 @@ type before struct {
 	holders map[string]string
 }
 
-// DefaultBump is by how much a restore raises the revision: etcd's documentation suggests a billion, which no cluster uses up between
-// a snapshot and its restore (https://etcd.io/docs/v3.6/op-guide/recovery/#restoring-with-revision-bump).
-const DefaultBump uint64 = 1_000_000_000
-
 // Workload of every scenario: the tutorials' nginx.
 const (
 	workloadName      = "nginx"
@@ -230,7 +226,7 @@ func (s *Stage) cast(members []controlplane.Member, p procedure.Procedure, image
 		KeepRunning:  s.opt.KeepRunning,
 		Renew:        s.opt.Renew,
 		RollbackDir:  rollbackDir(nodeDir),
-		RollbackBump: s.opt.bump(p) + DefaultBump,
+		RollbackBump: s.opt.bump(p) + etcd.DefaultBump,
 		RestoreOld:   s.restoreOld,
 		Restore:      s.restore,
 		Release:      s.release,
@@ -259,7 +255,7 @@ func (o Options) bump(p procedure.Procedure) uint64 {
 	case o.BumpRevision != nil:
 		return *o.BumpRevision
 	case p.Bump:
-		return DefaultBump
+		return etcd.DefaultBump
 	default:
 		return 0
 	}
@@ -286,6 +282,23 @@ func (s *Stage) describe(ctx context.Context) (plan.ClusterInfo, error) {
 		return plan.ClusterInfo{}, fmt.Errorf("etcd of cluster %s: %w", c.Name(), err)
 	}
 	return plan.ClusterInfo{Provider: c.Provider(), Name: c.Name(), Nodes: len(c.Nodes()), Kubernetes: version.GitVersion, Etcd: status.Version}, nil
+}
+
+// Endpoints is how this machine reaches the etcd of each control plane, in the order of the cluster's nodes. Nothing is touched, and no key is written down.
+func Endpoints(ctx context.Context, c cluster.Cluster) ([]etcd.Endpoint, error) {
+	members, err := controlplane.Members(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var out []etcd.Endpoint
+	for _, m := range members {
+		ep, err := endpointOf(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ep)
+	}
+	return out, nil
 }
 
 // endpointOf is how this machine reaches the etcd of a member, with the certificate that etcd itself serves with: kubeadm makes it

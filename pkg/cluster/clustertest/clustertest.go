@@ -334,8 +334,8 @@ func (b brokenWriter) Write([]byte) (int, error) { return 0, b.err }
 
 func execBrokenStdout(t *testing.T, n cluster.Node) {
 	broken := errors.New("the writer broke")
-	// It would never end by itself.
-	_, err := n.Exec(bounded(t), cluster.Cmd{Argv: []string{"yes"}, Stdout: brokenWriter{broken}})
+	// It would never end by itself, and may go on where it runs: so it is one that takes next to no processor.
+	_, err := n.Exec(bounded(t), cluster.Cmd{Argv: []string{"sh", "-c", "while echo y; do sleep 1; done"}, Stdout: brokenWriter{broken}})
 	if exit := (*cluster.ExitError)(nil); !errors.Is(err, broken) || errors.As(err, &exit) {
 		t.Errorf("%v", err)
 	}

@@ -22,7 +22,7 @@ import (
 // outputs, followed by both.
 //
 // What is read is bytes and not text: in a locale of several bytes a character, bash would take the zero byte after half of one for a part of it. env starts the command, so that it is a program
-// and never one of the shell's own words. What is read and printed goes through files in memory, new ones for each command: something
+// and never one of the shell's own words. Each process that is started takes a processor for a while, so that none is where there is nothing to read or to print. What is read and printed goes through files in memory, new ones for each command: something
 // that a command leaves running must not write into the answer to a later one. So a command that opens /dev/stdout once more finds a file, and truncates it as one. The handler for PIPE has no effect but that the shell lives on for long enough to remove its folder, and that,
 // unlike with an ignored signal, its commands don't ignore it too.
 const serve = `dir=$(mktemp -d "${XDG_RUNTIME_DIR:-/run}/drill-session.XXXXXX") || exit
@@ -35,16 +35,21 @@ while LC_ALL=C IFS= read -r -d '' left && LC_ALL=C IFS= read -r -d '' size; do
     LC_ALL=C IFS= read -r -d '' arg || exit
     argv+=("$arg")
   done
-  head -c "$size" >"$dir/in" && : >"$dir/out" && : >"$dir/err" || exit
-  [ "$(stat -c %s -- "$dir/in")" = "$size" ] || exit
+  : >"$dir/out" && : >"$dir/err" || exit
+  in=/dev/null
+  if ((size > 0)); then
+    in=$dir/in
+    head -c "$size" >"$in" || exit
+    [ "$(stat -c %s -- "$in")" = "$size" ] || exit
+  fi
   echo heard
   IFS= read -r -d '' go || exit
-  env -- "${argv[@]}" <"$dir/in" >"$dir/out" 2>"$dir/err"
+  env -- "${argv[@]}" <"$in" >"$dir/out" 2>"$dir/err"
   code=$?
   sizes=($(stat -c %s -- "$dir/out" "$dir/err"))
   echo "$code ${sizes[*]}"
-  head -c "${sizes[0]}" -- "$dir/out"
-  head -c "${sizes[1]}" -- "$dir/err"
+  ((sizes[0] == 0)) || head -c "${sizes[0]}" -- "$dir/out"
+  ((sizes[1] == 0)) || head -c "${sizes[1]}" -- "$dir/err"
   rm -f -- "$dir/in" "$dir/out" "$dir/err"
 done
 `
