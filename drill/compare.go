@@ -12,11 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcd-drill/drill/pkg/cluster"
+	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
 	"github.com/etcd-drill/drill/pkg/runner"
-	"github.com/etcd-drill/drill/pkg/stage"
 	"github.com/etcd-drill/drill/pkg/term"
 )
 
@@ -164,7 +164,7 @@ func (o compareOptions) variations() []runOptions {
 	for _, v := range procedure.Shortcuts(o.procedures) {
 		each, bump := o.each, uint64(0)
 		if v.Bump {
-			bump = stage.DefaultBump
+			bump = etcd.DefaultBump
 		}
 		each.procedure, each.bump, each.keepRunning, each.renew = v.Procedure, &bump, v.Keep, v.Renew
 		out = append(out, each)

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +29,8 @@ type givenFlags struct {
 const givenHelp = `With --snapshot a backup that is there already is restored, whoever made it, in place of a snapshot that the run takes. The file is
 only read. It must be whole, of the cluster that --cluster names, and of no newer etcd than the one that runs there; otherwise nothing
 is touched. EVERYTHING WRITTEN SINCE IT WAS TAKEN IS LOST. What the run deploys is not in it, so that objects-restored and
-service-answers are skipped; all else is proven as ever, against what the file holds. How old it is, is taken from the file's time.`
+service-answers are skipped; all else is proven as ever, against what the file holds. How old it is, is taken from SNAPSHOT.json
+beside it, as "drill snapshot save" writes it, or else from the file's time.`
 
 // add defines the flags of a command.
 func (g *givenFlags) add(cmd *cobra.Command) {
@@ -51,27 +54,37 @@ func (g *givenFlags) parse(cmd *cobra.Command) (*stage.Snapshot, error) {
 	if g.path == "" { // a variable that isn't set, most likely
 		return nil, usagef("--snapshot is given and empty")
 	}
-	st, err := os.Stat(g.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, usagef("--snapshot: there is no file %s", g.path)
-	case err != nil:
+	if err := checkFile(g.path); err != nil {
 		return nil, usagef("--snapshot: %w", err)
-	case st.IsDir():
-		return nil, usagef("--snapshot: %s is a directory; name the file in it that `etcdctl snapshot save` wrote", g.path)
-	case !st.Mode().IsRegular():
-		return nil, usagef("--snapshot: %s is no regular file, and is read more than once", g.path)
 	}
-	f, err := os.Open(g.path)
-	if err != nil {
-		return nil, usagef("--snapshot can't be read: %w", err)
-	}
-	_ = f.Close()
 	path, err := filepath.Abs(g.path) // resumed runs are in other folders
 	if err != nil {
 		return nil, err
 	}
 	return &stage.Snapshot{Path: path, SkipHashCheck: g.skipHashCheck, OtherCluster: g.otherCluster}, nil
+}
+
+// checkFile says what can be known to be wrong with a snapshot file without looking into it. A link is followed.
+func checkFile(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no file %s", path)
+	case err != nil:
+		return err
+	case st.IsDir():
+		return fmt.Errorf("%s is a directory; name the file in it that `etcdctl snapshot save` wrote", path)
+	case !st.Mode().IsRegular():
+		return fmt.Errorf("%s is no regular file, and is read more than once; write it to one first", path)
+	}
+	if abs, err := filepath.Abs(path); err == nil && (strings.HasPrefix(abs, "/dev/") || strings.HasPrefix(abs, "/proc/")) {
+		return fmt.Errorf("%s is another file for each process, and more than one read it; name the file itself", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("it can't be read: %w", err)
+	}
+	return f.Close()
 }
 
 // refuseSnapshot looks at a snapshot that was given before a cluster is made for it. Where it is no good, every scenario has a broken run to show for it, and nothing else must be done.

@@ -15,6 +15,7 @@ import (
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
 	"github.com/etcd-drill/drill/pkg/engine"
+	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/procedure"
 	"github.com/etcd-drill/drill/pkg/report"
@@ -127,7 +128,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	f.IntVar(&o.nodes, "nodes", 0, "control planes of a cluster that is made for the run, 1 or 3 (default: what the scenario needs)")
 	f.StringVar(&o.image, "image", "", "node image of a cluster that is made for the run (default $DRILL_NODE_IMAGE, or what is there)")
 	f.StringVar(&o.workloadImage, "workload-image", "", "image of the workload, an HTTP server on port 80 (default: an nginx that the node holds)")
-	f.Uint64Var(&bump, "bump-revision", 0, fmt.Sprintf("by how much the restore raises etcd's revision; 0 restores without, and without marking the past as compacted (default %d, or 0 where drill list says that the procedure doesn't raise it)", stage.DefaultBump))
+	f.Uint64Var(&bump, "bump-revision", 0, fmt.Sprintf("by how much the restore raises etcd's revision; 0 restores without, and without marking the past as compacted (default %d, or 0 where drill list says that the procedure doesn't raise it)", etcd.DefaultBump))
 	f.StringSliceVar(&o.keepRunning, "keep-running", nil, "components that live on across the restore, keeping their memory, although the procedure begins them anew")
 	f.StringSliceVar(&o.renew, "renew", nil, "components that begin anew although the procedure leaves them alone")
 	given.add(cmd)

@@ -3,7 +3,9 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/etcd-drill/drill/pkg/apiserver"
 	"github.com/etcd-drill/drill/pkg/etcd"
+	"github.com/etcd-drill/drill/pkg/inventory"
 )
 
 // workerCommand is the hidden command by which drill starts itself as a child to open snapshots: a damaged file can kill the
@@ -17,7 +19,7 @@ func newWorkerCmd(a *App) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return etcd.WorkerMain(cmd.Context(), a.Stdin, a.Stdout)
+			return etcd.WorkerMain(cmd.Context(), a.Stdin, a.Stdout, append(inventory.Jobs(), apiserver.Jobs()...)...)
 		},
 	}
 }
