@@ -13,7 +13,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,9 +20,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
+	"github.com/etcd-drill/drill/hack/bench/ratio"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/report"
 	"github.com/etcd-drill/drill/pkg/runner"
@@ -79,7 +78,7 @@ func run(ctx context.Context, args []string) (err error) {
 			break
 		}
 	}
-	return errors.Join(append(problems, b.print(os.Stdout))...)
+	return errors.Join(append(problems, ratio.Print(os.Stdout, b.Ratios))...)
 }
 
 // lab has the clusters and calls drill.
@@ -229,9 +228,9 @@ func plain(runs []Run) []report.Run {
 type Bench struct {
 	SchemaVersion int `json:"schemaVersion"`
 	// Rounds is how many runs there were of each.
-	Rounds int     `json:"rounds"`
-	Ratios []Ratio `json:"ratios"`
-	Groups []Group `json:"groups"`
+	Rounds int           `json:"rounds"`
+	Ratios []ratio.Ratio `json:"ratios"`
+	Groups []Group       `json:"groups"`
 }
 
 // Group is the runs of one kind.
@@ -247,7 +246,7 @@ func (b Bench) write(dir string) error {
 	}
 	var text bytes.Buffer
 	fmt.Fprint(&text, "```\n")
-	if err := b.print(&text); err != nil {
+	if err := ratio.Print(&text, b.Ratios); err != nil {
 		return err
 	}
 	fmt.Fprint(&text, "```\n")
@@ -264,13 +263,4 @@ func (b Bench) write(dir string) error {
 		os.WriteFile(filepath.Join(dir, "bench.json"), content, 0o644),
 		os.WriteFile(filepath.Join(dir, "bench.md"), text.Bytes(), 0o644),
 	)
-}
-
-func (b Bench) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "RATIO\tGOAL\tMIN\tMEDIAN\tMAX\tROUNDS\tRESULT")
-	for _, r := range b.Ratios {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.2f\t%d\t%s\n", r.Name, r.Goal, r.Least, r.Median, r.Most, r.Of, r.verdict())
-	}
-	return t.Flush()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"testing"
 
+	"github.com/etcd-drill/drill/hack/bench/ratio"
 	"github.com/etcd-drill/drill/pkg/plan"
 	"github.com/etcd-drill/drill/pkg/report"
 )
@@ -20,12 +21,12 @@ func TestRatios(t *testing.T) {
 	groups := [][]Run{runs(4, 4, 5, 8), runs(4, 40, 100, 40)}
 	for _, test := range []struct {
 		wanted wanted
-		want   Ratio
+		want   ratio.Ratio
 	}{
-		{wanted{name: "a", most: 1.3}, Ratio{Name: "a", Goal: "at most 1.3", Least: 1, Median: 1.25, Most: 2, Of: 3, Met: true}},
-		{wanted{name: "a", most: 1.2}, Ratio{Name: "a", Goal: "at most 1.2", Least: 1, Median: 1.25, Most: 2, Of: 3}},
-		{wanted{name: "b", over: 1, least: 10}, Ratio{Name: "b", Goal: "at least 10", Least: 5, Median: 10, Most: 20, Of: 3, Met: true}},
-		{wanted{name: "b", over: 1, least: 11}, Ratio{Name: "b", Goal: "at least 11", Least: 5, Median: 10, Most: 20, Of: 3}},
+		{wanted{name: "a", most: 1.3}, ratio.Ratio{Name: "a", Goal: "at most 1.3", Least: 1, Median: 1.25, Most: 2, Of: 3, Met: true}},
+		{wanted{name: "a", most: 1.2}, ratio.Ratio{Name: "a", Goal: "at most 1.2", Least: 1, Median: 1.25, Most: 2, Of: 3}},
+		{wanted{name: "b", over: 1, least: 10}, ratio.Ratio{Name: "b", Goal: "at least 10", Least: 5, Median: 10, Most: 20, Of: 3, Met: true}},
+		{wanted{name: "b", over: 1, least: 11}, ratio.Ratio{Name: "b", Goal: "at least 11", Least: 5, Median: 10, Most: 20, Of: 3}},
 	} {
 		if got := test.wanted.of(groups, 3); got != test.want {
 			t.Errorf("got %+v, want %+v", got, test.want)
@@ -47,11 +48,11 @@ func TestReadsThatNeverComeBack(t *testing.T) {
 	lost := Run{Run: report.Run{Probe: &plan.Probe{OutageBegan: &began, Series: []plan.Series{{At: []float64{1, 90}}, {At: []float64{2, 110}}, {}}}}}
 	lost.ReadsAwayAtLeastSeconds = awayAtLeast(lost.Run)
 	got := wanted{over: 1, least: 15}.of([][]Run{runs(4, 4, 5), append(runs(4, 80), lost)}, 2)
-	if want := (Ratio{Goal: "at least 15", Least: 20, Median: 20, Most: 20, Of: 2, AtLeast: 1, Met: true}); got != want {
+	if want := (ratio.Ratio{Goal: "at least 15", Least: 20, Median: 20, Most: 20, Of: 2, AtLeast: 1, Met: true}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got.verdict() != "met; in 1 at least, reads never came back" {
-		t.Error(got.verdict())
+	if got.Verdict() != "met; in 1 at least, reads never came back" {
+		t.Error(got.Verdict())
 	}
 	if lost.Outage.ReadSeconds != nil {
 		t.Error("the run says that reads came back")

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strings"
 
+	"github.com/etcd-drill/drill/hack/bench/ratio"
 	"github.com/etcd-drill/drill/pkg/report"
 )
 
@@ -60,27 +58,15 @@ func parts() []part {
 	}
 }
 
-func partNames() []string {
-	var names []string
-	for _, p := range parts() {
-		names = append(names, p.name)
-	}
-	return names
-}
+func partNames() []string { return ratio.Names(parts(), part.title) }
+
+func (p part) title() string { return p.name }
 
 func partsNamed(only string) ([]part, error) {
 	if only == "" {
 		return parts(), nil
 	}
-	var chosen []part
-	for name := range strings.SplitSeq(only, ",") {
-		i := slices.Index(partNames(), name)
-		if i < 0 {
-			return nil, fmt.Errorf("there is no part %q; there are: %s", name, strings.Join(partNames(), ", "))
-		}
-		chosen = append(chosen, parts()[i])
-	}
-	return chosen, nil
+	return ratio.Named(parts(), part.title, only)
 }
 
 // turn is a run that takes turns with others.
@@ -139,49 +125,18 @@ func pair(ctx context.Context, l *lab, rounds, nodes int, ready func(name string
 	return take(ctx, l, rounds, turns...)
 }
 
-// Ratio is how many times as long one took as the other, over all rounds.
-type Ratio struct {
-	Name string `json:"name"`
-	Goal string `json:"goal"`
-	// Least, Median and Most are those of the rounds; Of is how many rounds there are.
-	Least  float64 `json:"least"`
-	Median float64 `json:"median"`
-	Most   float64 `json:"most"`
-	Of     int     `json:"of"`
-	// AtLeast is in how many rounds it is more than what is counted: reads never came back while somebody asked.
-	AtLeast int `json:"atLeast"`
-	// Met says whether the median is what the goal says.
-	Met bool `json:"met"`
-}
-
-func (r Ratio) verdict() string {
-	verdict := "missed"
-	if r.Met {
-		verdict = "met"
-	}
-	if r.AtLeast > 0 {
-		verdict += fmt.Sprintf("; in %d at least, reads never came back", r.AtLeast)
-	}
-	return verdict
-}
-
 // of computes the ratio from the runs of each kind. A goal is met only by as many rounds as were asked for.
-func (w wanted) of(groups [][]Run, rounds int) Ratio {
+func (w wanted) of(groups [][]Run, rounds int) ratio.Ratio {
 	over := report.Row{Runs: bounded(groups[w.over])}
 	span := over.OverFloor()
 	if w.over != w.under {
 		span = over.Against(report.Row{Runs: bounded(groups[w.under])})
 	}
-	r := Ratio{Name: w.name, Least: span.Least, Median: span.Median, Most: span.Most, Of: span.Back}
+	r := ratio.Ratio{Name: w.name, Least: span.Least, Median: span.Median, Most: span.Most, Of: span.Back}
 	for _, run := range groups[w.over] {
 		if run.Outage.ReadSeconds == nil {
 			r.AtLeast++
 		}
 	}
-	if w.most > 0 {
-		r.Goal, r.Met = fmt.Sprintf("at most %g", w.most), span.Back == rounds && span.Median <= w.most
-	} else {
-		r.Goal, r.Met = fmt.Sprintf("at least %g", w.least), span.Back == rounds && span.Median >= w.least
-	}
-	return r
+	return ratio.Goal{Least: w.least, Most: w.most}.Judge(r, rounds)
 }

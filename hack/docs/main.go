@@ -1,5 +1,5 @@
 // Command docs writes the parts of the documentation that are made from the code: the reference of scenarios, procedures and
-// checks, and the lessons.
+// checks, what would hurt after a restore, and the lessons.
 //
 //	go run ./hack/docs DIR
 package main
@@ -62,7 +62,7 @@ func pages(docs string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := map[string][]byte{"reference.md": reference(), "checks.md": checks, shortcutsPage: skip}
+	out := map[string][]byte{"reference.md": reference(), "checks.md": checks, "hazards.md": hazardsPage(), shortcutsPage: skip}
 	for _, sc := range scenarios.All() {
 		for _, p := range procedure.All() {
 			var b bytes.Buffer
