@@ -9,10 +9,12 @@ KUBERNETES ?= v1.37.2
 ARGS       ?=
 # Where test reports go.
 REPORTS    ?= $(CURDIR)/reports
+# How long `make fuzz` takes for each target.
+FUZZTIME   ?= 10m
 # How many runs of each `make bench` measures.
 RUNS       ?= 10
 # Ginkgo label filter for `make e2e`, for example: make e2e LABELS='!ha'
-LABELS     ?= !soak && !engine && !matrix && (!crash || sample)
+LABELS     ?= !soak && !engine && !matrix && (!crash && !turns || sample)
 
 # Which part of `make crash`, for example: make crash KILLS='crash && single' (or ha, swap, move, edit: see e2e/crash_test.go)
 KILLS      ?= crash
@@ -26,7 +28,7 @@ NODEIMAGE = go -C hack/nodeimage run . ensure --kubernetes $(KUBERNETES)
 
 .PHONY: help
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/drill
@@ -38,21 +40,30 @@ drill: engine build ## Prove a recovery on a kind cluster made for it; brings up
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" bin/drill run deployment-loss $(ARGS)
 
 .PHONY: test
-test: test-unit e2e ## Run every test; brings up all that is missing
+test: test-unit e2e ## Run the tests; of those that are sabotaged or interrupted some, others each day; brings up all that is missing
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no container engine
 	go vet ./...
 	go vet -tags e2e ./...
 	go test ./...
+	go vet ./hack/testdata
 	go -C hack/nodeimage vet ./...
 	go -C hack/nodeimage test ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads files that may be damaged, each target for FUZZTIME (10m); what is found is kept below testdata/fuzz
+	@for target in ./pkg/etcd/boltfile:FuzzCheck ./pkg/etcd:FuzzRecord ./pkg/etcd:FuzzSidecar ./pkg/inventory:FuzzDecodable ./pkg/inventory:FuzzSurvey ./pkg/rehearsal:FuzzExpectations; do \
+	  go test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x; \
+	done
 
 .PHONY: e2e
 e2e: engine build ## Run the tests on real kind clusters
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && export DRILL_NODE_IMAGE="$$image" && \
-	  go test -tags e2e -count=1 -timeout 30m ./pkg/cluster/kind && \
+	  export DRILL_KUBE_APISERVER="$$(go -C hack/nodeimage run . program kube-apiserver --kubernetes $(KUBERNETES))" && \
+	  go test -tags e2e -count=1 -timeout 45m ./pkg/cluster/kind && \
+	  go test -tags e2e -count=1 -timeout 20m -run APIServer ./pkg/rehearsal && \
 	  hack/e2e '$(LABELS)' '$(REPORTS)'
 
 .PHONY: soak
@@ -80,6 +91,10 @@ crash: engine build ## Kill drill before, in and after every step, on one and on
 .PHONY: bench
 bench: engine build ## Measure how long drills take the control plane away, as ratios, against the goals; takes two hours, or RUNS=3
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" go run ./hack/bench -runs $(RUNS) -dir '$(REPORTS)/bench'
+
+.PHONY: bench-snapshots
+bench-snapshots: build ## Measure drill on a snapshot of 1 GB beside etcd's own tools, as ratios, against the goals; needs no container engine
+	go run ./hack/bench/snapshots measure -dir '$(REPORTS)/bench-snapshots'
 
 .PHONY: crash-engine
 crash-engine: MINUTES = 150

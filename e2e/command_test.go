@@ -88,6 +88,9 @@ func clusters(ctx SpecContext) []string {
 	return names
 }
 
+// interruptions is how many specs there are of drills that are interrupted, each with a cluster of its own.
+const interruptions = 3
+
 var _ = Describe("the command line", Label("cli"), func() {
 	It("runs a drill on a cluster of its own and reports it", func(ctx SpecContext) {
 		before := clusters(ctx)
@@ -144,9 +147,9 @@ var _ = Describe("the command line", Label("cli"), func() {
 			Eventually(ctx, s).Should(gexec.Exit(130))
 			Expect(clusters(ctx)).To(Equal(before))
 		},
-		Entry("while the workload comes up", "ok .* create cluster", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
-		Entry("while it proves", "ok .* wait-kube-scheduler", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
-		Entry("in the outage of a comparison", "ok .* wait-.*-gone", "compare", "deployment-loss", "--procedures", "manifest-move", SpecTimeout(8*time.Minute)),
+		Entry("while the workload comes up", turn(0, interruptions), "ok .* create cluster", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
+		Entry("while it proves", turn(1, interruptions), "ok .* wait-kube-scheduler", "run", "deployment-loss", SpecTimeout(8*time.Minute)),
+		Entry("in the outage of a comparison", turn(2, interruptions), "ok .* wait-.*-gone", "compare", "deployment-loss", "--procedures", "manifest-move", SpecTimeout(8*time.Minute)),
 	)
 
 	It("deletes what there is of its cluster when it is interrupted while making it", func(ctx SpecContext) {

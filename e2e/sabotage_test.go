@@ -19,11 +19,14 @@ import (
 	"github.com/etcd-drill/drill/scenarios"
 )
 
-// Checks of sabotaged runs get less time than others: what is broken on purpose doesn't mend itself, and each run waits for that.
+// Checks of sabotaged runs get less time than others at first: what is broken on purpose doesn't mend itself, and each run waits for that.
 const (
 	sabotageSettle   = 15 * time.Second
 	sabotagePatience = 15 * time.Second
 )
+
+// oneFaultOf is of how many faults it is one's turn: all of them take a machine with two slow processors an hour.
+const oneFaultOf = 6
 
 // sabotaged is a drill with a fault.
 func sabotaged(f sabotage.Fault, c cluster.Cluster) runner.Job {
@@ -43,6 +46,11 @@ func failed(r report.Run) []string {
 		}
 	}
 	return out
+}
+
+// unrelated are the checks of a run that failed though the fault has nothing to do with them.
+func unrelated(f sabotage.Fault, r report.Run) []string {
+	return slices.DeleteFunc(failed(r), func(name string) bool { return slices.Contains(slices.Concat(f.Breaks, f.Also), name) })
 }
 
 // lacks says whether one of the components ended by itself, so that what depends on its living on was not tried.
@@ -67,22 +75,29 @@ var _ = Describe("a sabotaged drill", Ordered, ContinueOnFailure, Label("sabotag
 	var c cluster.Cluster
 	BeforeAll(func(ctx SpecContext) { c = shared.oneNode(ctx) }, NodeTimeout(10*time.Minute))
 
-	for _, f := range sabotage.All() {
+	for i, f := range sabotage.All() {
 		labels := []string{}
 		for _, check := range f.Breaks {
 			labels = append(labels, "breaks-"+check)
 		}
-		It(f.Name+": "+f.Summary, Label(labels...), func(ctx SpecContext) {
+		It(f.Name+": "+f.Summary, Label(labels...), turn(i, oneFaultOf), func(ctx SpecContext) {
+			job := sabotaged(f, c)
 			var r report.Run
 			for range 3 {
-				r = start(sabotaged(f, c)).run(ctx)
+				r = start(job).run(ctx)
 				GinkgoWriter.Println(told(r))
 				for _, trouble := range []string{"cleaning up", "put back", "panicked"} {
 					Expect(r.Warnings).NotTo(ContainElement(ContainSubstring(trouble)))
 				}
-				if !lacks(r, f.Needs) {
-					break
+				switch {
+				case lacks(r, f.Needs):
+					continue
+				case len(unrelated(f, r)) > 0 && job.Patience > 0:
+					// On a busy machine the outage is longer, and clients have backed off for longer than this: they get the time that they have in other runs.
+					job.Settle, job.Patience = 0, 0
+					continue
 				}
+				break
 			}
 			Expect(lacks(r, f.Needs)).To(BeFalse(), "what the fault needs ended by itself: %v", r.EndedByThemselves)
 			for _, check := range r.Checks {
@@ -93,12 +108,11 @@ var _ = Describe("a sabotaged drill", Ordered, ContinueOnFailure, Label("sabotag
 				Expect(failed(r)).To(ContainElement(name), "the fault must be caught by this check\n%s", told(r))
 				Expect(r.Reason).To(ContainSubstring(name))
 			}
+			Expect(unrelated(f, r)).To(BeEmpty(), "unrelated checks failed\n%s", told(r))
 			for _, check := range r.Checks {
-				if check.Status != plan.StatusFailed {
-					continue
+				if check.Status == plan.StatusFailed {
+					Expect(check.Remedy).NotTo(BeEmpty())
 				}
-				Expect(slices.Concat(f.Breaks, f.Also)).To(ContainElement(check.Name), "an unrelated check failed: %s", check.Detail)
-				Expect(check.Remedy).NotTo(BeEmpty())
 			}
 		}, SpecTimeout(10*time.Minute))
 	}
