@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,7 +64,10 @@ func (g *givenFlags) parse(cmd *cobra.Command) (*stage.Snapshot, error) {
 	return &stage.Snapshot{Path: path, SkipHashCheck: g.skipHashCheck, OtherCluster: g.otherCluster}, nil
 }
 
-// checkFile says what can be known to be wrong with a snapshot file without looking into it. A link is followed.
+// ownFiles are the folders in which each process finds files of its own.
+var ownFiles = regexp.MustCompile(`^(/dev/fd/|/dev/std|/proc/(self|thread-self|\d+)/(task/\d+/)?fd/)`)
+
+// checkFile says what can be known to be wrong with a file without looking into it, of a snapshot for example. A link is followed.
 func checkFile(path string) error {
 	st, err := os.Stat(path)
 	switch {
@@ -73,12 +76,22 @@ func checkFile(path string) error {
 	case err != nil:
 		return err
 	case st.IsDir():
-		return fmt.Errorf("%s is a directory; name the file in it that `etcdctl snapshot save` wrote", path)
+		return fmt.Errorf("%s is a directory; name a file in it", path)
 	case !st.Mode().IsRegular():
 		return fmt.Errorf("%s is no regular file, and is read more than once; write it to one first", path)
 	}
-	if abs, err := filepath.Abs(path); err == nil && (strings.HasPrefix(abs, "/dev/") || strings.HasPrefix(abs, "/proc/")) {
-		return fmt.Errorf("%s is another file for each process, and more than one read it; name the file itself", path)
+	for at, links := path, 0; links < 40; links++ { // as many as Linux follows
+		if abs, err := filepath.Abs(at); err == nil && ownFiles.MatchString(abs) {
+			return fmt.Errorf("%s is another file for each process, and more than one reads it; name the file itself", path)
+		}
+		to, err := os.Readlink(at)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(at), to)
+		}
+		at = to
 	}
 	f, err := os.Open(path)
 	if err != nil {

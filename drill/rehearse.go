@@ -139,6 +139,10 @@ func apiServerOf(cmd *cobra.Command, binary, encryption string, getenv func(stri
 		return nil, usagef("--apiserver: %w", err)
 	}
 	if encryption != "" {
+		// It is read here, and again by kube-apiserver.
+		if err := checkFile(encryption); err != nil {
+			return nil, usagef("--encryption-config: %w", err)
+		}
 		content, err := os.ReadFile(encryption)
 		if err != nil {
 			return nil, usagef("--encryption-config: %w", err)
@@ -172,8 +176,11 @@ func rehearse(ctx context.Context, o rehearseOptions) error {
 	}
 	job := rehearsal.Options{Path: o.path, Raw: o.raw, ScratchDir: o.scratchDir, Worker: o.app.Worker, Expect: o.expect, APIServer: o.apiServer}
 	s, noted := etcd.ReadSidecar(o.path)
-	if noted == nil {
+	switch {
+	case noted == nil:
 		job.TakenAt = s.TakenAt
+	case !errors.Is(noted, etcd.ErrSidecar) && !errors.Is(noted, fs.ErrNotExist): // it may be about this file, or not
+		return noted
 	}
 	view := term.New(out, options)
 	job.Observe = func(part string) func(error) { return view.Activity(partTitle(part)).Done }
@@ -184,14 +191,13 @@ func rehearse(ctx context.Context, o rehearseOptions) error {
 	if judged := r.Verdict == plan.VerdictPassed || r.Verdict == plan.VerdictFailed; judged && r.Condition == string(etcd.ConditionSound) && !errors.Is(noted, fs.ErrNotExist) && noted != nil {
 		r.Verdict, r.Reason, r.Condition = plan.VerdictFailed, noted.Error(), string(etcd.ConditionMismatch)
 	}
-	if err := view.Close(); err != nil {
-		return err
-	}
+	err := view.Close()
 	if o.output != asTable {
-		if err := o.output.document(o.app.Stdout, r); err != nil {
-			return err
-		}
-	} else if err := printRehearsal(o.app.Stdout, r, takenAt(r.Snapshot.TakenAt, !job.TakenAt.IsZero())); err != nil {
+		err = errors.Join(o.output.document(o.app.Stdout, r), err)
+	} else {
+		err = errors.Join(printRehearsal(o.app.Stdout, r, takenAt(r.Snapshot.TakenAt, !job.TakenAt.IsZero())), err)
+	}
+	if err != nil {
 		return err
 	}
 	return exitOf(r.Verdict)

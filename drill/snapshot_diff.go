@@ -51,7 +51,7 @@ Exit status: 0 it was compared, whatever the outcome, 1 it couldn't be, 2 usage,
 130 interrupted. Where nothing is on either side of a kind or in the namespaces that were asked for, that is an error.`,
 		Example: `  drill snapshot diff /backup/etcd-monday.db /backup/etcd-tuesday.db
   drill snapshot diff /backup/etcd-last-night.db --live --cluster staging --kind deployment --kind configmap --namespace shop
-  drill snapshot diff before.db after.db --exit-code -o json | jq -r '.changed[] | .object.name + ": " + .fields[].path'`,
+  drill snapshot diff before.db after.db --exit-code -o json | jq -r '.changed[] | .object.name + ": " + .fields[]?.path'`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.paths = args
@@ -144,7 +144,7 @@ func (o snapshotDiffOptions) file(ctx context.Context, path string) (side, error
 	if err != nil {
 		return side{}, err
 	}
-	if err := etcd.CanRead(etcd.OwnVersion(), v.Snapshot); err != nil {
+	if err := etcd.CanReadHere(v.Snapshot); err != nil {
 		return side{}, fmt.Errorf("%s: %w", path, err)
 	}
 	noted, err := etcd.SidecarOf(&v.Snapshot)

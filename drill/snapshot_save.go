@@ -127,7 +127,8 @@ func snapshotSave(ctx context.Context, o snapshotSaveOptions) error {
 		uid = v.KubeSystemUID
 		return v.Snapshot, err
 	}))
-	if err := errors.Join(err, bar.Close()); err != nil {
+	unseen := bar.Close() // who saves without seeing how far it is gets all of it
+	if err != nil {
 		return o.app.unsound(err)
 	}
 	s := etcd.Sidecar{
@@ -139,9 +140,9 @@ func snapshotSave(ctx context.Context, o snapshotSaveOptions) error {
 		return fmt.Errorf("the snapshot is there and sound: %s; but what there is to know of it could not be written beside it: %w", o.path, err)
 	}
 	if o.output != asTable {
-		return o.output.document(o.app.Stdout, savedSnapshot{Path: o.path, Sidecar: s})
+		return errors.Join(o.output.document(o.app.Stdout, savedSnapshot{Path: o.path, Sidecar: s}), unseen)
 	}
 	_, err = fmt.Fprintf(o.app.Stdout, "%s: %d keys at revision %d, %s, of etcd %s\n  sha256 %s\n  verified; %s says what isn't in it\n",
 		o.path, s.Keys, s.Revision, megabytes(s.Bytes), s.EtcdVersion, s.SHA256, etcd.SidecarPath(o.path))
-	return err
+	return errors.Join(err, unseen)
 }

@@ -111,7 +111,7 @@ func verified(ctx context.Context, w etcd.Worker, path string, raw bool) (verifi
 	v := verification{SchemaVersion: 1, Path: path}
 	found, err := inventory.Verify(ctx, w, path, raw)
 	if err == nil {
-		err = etcd.CanRead(etcd.OwnVersion(), found.Snapshot)
+		err = etcd.CanReadHere(found.Snapshot)
 	}
 	if err == nil {
 		v.Sidecar, err = etcd.SidecarOf(&found.Snapshot)

@@ -62,8 +62,30 @@ type Server struct {
 // ErrNotReady says that a kube-apiserver was started and did not come to serve: what it found in etcd, or what it was given, may be why. Its last words are in the error.
 var ErrNotReady = errors.New("kube-apiserver doesn't serve")
 
-// ErrConfig says that the EncryptionConfiguration is none that kube-apiserver takes.
+// ErrConfig says that the EncryptionConfiguration is none that kube-apiserver takes, or that a plugin which it names doesn't answer.
 var ErrConfig = errors.New("EncryptionConfiguration")
+
+// ErrUnfit says that the program can't be used here, whatever is in etcd: it doesn't know a flag that Kubernetes has had for years, or lacks a library.
+var ErrUnfit = errors.New("kube-apiserver can't be used")
+
+// ErrTime says that kube-apiserver had not answered a single time when its time was over.
+var ErrTime = errors.New("kube-apiserver doesn't answer")
+
+// because tells by its words what a kube-apiserver that doesn't serve says of itself; nil where what it found in etcd may be why.
+func because(words string, encryption bool) error {
+	says := func(texts ...string) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(words, text) })
+	}
+	switch {
+	// LoadEncryptionConfig in k8s.io/apiserver's pkg/server/options/encryptionconfig, and the names of its checks of health for plugins.
+	case encryption && says("error while parsing file", "error while building transformers", "kms-provider"):
+		return ErrConfig
+	case says("unknown flag:", "unknown shorthand flag:", "error while loading shared libraries"): // pflag's words and those of ld.so
+		return ErrUnfit
+	default:
+		return nil
+	}
+}
 
 // Find returns where kube-apiserver should be: the one in $KUBEBUILDER_ASSETS, where tools for tests of controllers put it (https://book.kubebuilder.io/reference/envtest.html), or the one in $PATH.
 func Find(getenv func(string) string) (string, error) {
@@ -157,10 +179,17 @@ func start(ctx context.Context, w etcd.Worker, o Options) (*Server, error) {
 		switch {
 		case ctx.Err() != nil || errors.Is(err, etcd.ErrWorker):
 			return nil, fmt.Errorf("start kube-apiserver: %w", err)
-		case o.EncryptionConfig != "" && strings.Contains(err.Error(), "error while parsing file"): // LoadEncryptionConfig in k8s.io/apiserver's pkg/server/options/encryptionconfig
-			return nil, fmt.Errorf("%w %s is not accepted: %w", ErrConfig, o.EncryptionConfig, err)
+		case errors.Is(err, ErrTime):
+			return nil, err
 		}
-		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+		switch why := because(err.Error(), o.EncryptionConfig != ""); {
+		case errors.Is(why, ErrConfig):
+			return nil, fmt.Errorf("%w %s can't be used: %w", why, o.EncryptionConfig, err)
+		case errors.Is(why, ErrUnfit):
+			return nil, fmt.Errorf("%w: %w; name one of the version of the cluster that the backup is of", why, err)
+		default:
+			return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+		}
 	}
 	return s, nil
 }
@@ -197,10 +226,11 @@ func (s *Server) ready(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-limited.Done():
-			if lacks := unready(said); lacks != "" {
-				err = errors.New(lacks)
+			lacks := unready(said)
+			if lacks == "" {
+				return fmt.Errorf("%w within %s: %w; this machine may be too slow for it", ErrTime, readyLimit, err)
 			}
-			return fmt.Errorf("it isn't ready after %s: %w", readyLimit, err)
+			return fmt.Errorf("it isn't ready after %s: %s", readyLimit, lacks)
 		case <-pause.C:
 		}
 	}
@@ -350,6 +380,7 @@ func runHere(ctx context.Context, request json.RawMessage, _ func([]byte) error)
 	defer func() { _ = log.Close() }() // nothing of it is needed any more
 	cmd := exec.CommandContext(ctx, in.Program, in.Args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = in.Dir, log, log
+	killWithGroup(cmd)
 	unlock := dieWithParent(cmd)
 	defer unlock()
 	if err := cmd.Start(); err != nil {

@@ -111,7 +111,7 @@ func (f *File) newer(ctx context.Context) error {
 			return nil
 		}
 	}
-	return CanRead(OwnVersion(), plan.SnapshotInfo{EtcdVersion: facts.StorageVersion, ClusterVersion: facts.ClusterVersion})
+	return CanReadHere(plan.SnapshotInfo{EtcdVersion: facts.StorageVersion, ClusterVersion: facts.ClusterVersion})
 }
 
 // maxInFlight is how much of a file is held at once for Value to look at, in bytes, unless a single page is larger.
@@ -121,7 +121,7 @@ const maxInFlight = 32 << 20
 const pagesAhead = 16
 
 // inFlight is how much of maxInFlight a page takes.
-func inFlight(l *boltfile.Leaf) int64 { return min(int64(l.Size()), maxInFlight) }
+func inFlight(l *boltfile.Leaf) int64 { return min(int64(l.Capacity()), maxInFlight) }
 
 // content reads every page, and every entry on it.
 func (f *File) content(ctx context.Context, o ExamineOptions) (Facts, error) {

@@ -44,6 +44,13 @@ type File struct {
 // OpenFile opens a snapshot, or, with raw, a database without a trailer, DATADIR/member/snap/db. It says what can be told from a file's beginning and its length: the error wraps ErrEmpty, ErrCompressed, ErrNotSnapshot,
 // ErrTruncated, ErrNoTrailer, ErrTrailerMismatch where there is something behind the trailer, or ErrDamaged where both of the database's headers are damaged. The database of a running etcd is refused.
 func OpenFile(ctx context.Context, path string, raw bool) (*File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() { // to open a pipe would wait until somebody writes to it
+		return nil, fmt.Errorf("%w: %s is not a regular file", ErrNotSnapshot, path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -226,7 +233,7 @@ func parseKeyValue(b []byte) (kv KeyValue, err error) {
 }
 
 // maxSeen is how many keys are remembered at once.
-const maxSeen = 2 << 20
+const maxSeen = 1 << 20
 
 // history goes through etcd's records from the last to the first. The first record of a key that comes is its last: unless it is a tombstone, the key is live. Which keys have come is remembered by hashes of 128 bits.
 //

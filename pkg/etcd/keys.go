@@ -65,13 +65,13 @@ const (
 //
 // The slices belong to each, which is called from this goroutine.
 func LiveKeys(ctx context.Context, ep Endpoint, each func(KeyValue) error) (revision int64, err error) {
-	return liveKeys(ctx, ep, pageSize{keys: pageKeys}, each)
+	return liveKeys(ctx, ep, 0, pageSize{keys: pageKeys}, each)
 }
 
-// LiveKeysAtOnce is LiveKeys for an etcd that has nothing else to do: it asks for as many keys at once as make some 8 MB. For each question, etcd goes through the names of all keys that are still to come, to count
+// LiveKeysAtOnce is LiveKeys for an etcd that has nothing else to do, as of a revision, or with 0 as of the latest: it asks for as many keys at once as make some 8 MB. For each question, etcd goes through the names of all keys that are still to come, to count
 // them (Revisions in server/storage/mvcc/index.go), so that reading a large database in small pages takes it time by the square.
-func LiveKeysAtOnce(ctx context.Context, ep Endpoint, each func(KeyValue) error) (revision int64, err error) {
-	return liveKeys(ctx, ep, pageSize{bytes: pageGoal}, each)
+func LiveKeysAtOnce(ctx context.Context, ep Endpoint, at int64, each func(KeyValue) error) (revision int64, err error) {
+	return liveKeys(ctx, ep, at, pageSize{bytes: pageGoal}, each)
 }
 
 // page is a part of the keys.
@@ -84,7 +84,7 @@ type page struct {
 type ranger func(context.Context, *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error)
 
 // liveKeys asks over the network; see inPages.
-func liveKeys(ctx context.Context, ep Endpoint, size pageSize, each func(KeyValue) error) (revision int64, err error) {
+func liveKeys(ctx context.Context, ep Endpoint, at int64, size pageSize, each func(KeyValue) error) (revision int64, err error) {
 	cli, err := dial(ctx, ep)
 	if err != nil {
 		return 0, err
@@ -92,7 +92,7 @@ func liveKeys(ctx context.Context, ep Endpoint, size pageSize, each func(KeyValu
 	defer func() { _ = cli.Close() }()
 	return inPages(ctx, func(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
 		return readPage(ctx, cli, r)
-	}, "the keys of etcd at "+ep.URL, span{from: all, to: all}, size, each)
+	}, "the keys of etcd at "+ep.URL, span{from: all, to: all, revision: at}, size, each)
 }
 
 // pageSize is at most so many keys or, where these are 0, about so many bytes.

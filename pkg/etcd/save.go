@@ -160,7 +160,8 @@ func publish(part, path string) error {
 	err := os.Link(part, path)
 	switch {
 	case err == nil:
-		return os.Remove(part)
+		_ = os.Remove(part) // the snapshot is there, whether or not it has this name, too
+		return nil
 	case errors.Is(err, fs.ErrExist):
 		return refuseExisting(path)
 	}

@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -54,6 +53,8 @@ type ServeOptions struct {
 type Server struct {
 	// Endpoint is how to reach it.
 	Endpoint Endpoint
+	// Revision is the one that it started with, before it could change anything itself: where leases end, etcd deletes their keys.
+	Revision int64
 	// PEM of the authority that the server's certificate is of, and of the client's certificate and key.
 	CA, ClientCert, ClientKey []byte
 
@@ -67,7 +68,7 @@ type Server struct {
 
 // Contents are what a server says that it holds.
 type Contents struct {
-	// Revision is etcd's, at which it was read.
+	// Revision is etcd's, at which it was read: the one that it started with.
 	Revision int64
 	// Prints are the fingerprints of all that is held about each key, by those of their names.
 	Prints map[Fingerprint]Fingerprint
@@ -75,12 +76,18 @@ type Contents struct {
 	Err error
 }
 
-// The records of a child begin with a letter: an address says that it serves, prints are fingerprints, and read says that there are no more.
+// The records of a child begin with a letter: serves says that it does, prints are fingerprints, and read says that there are no more.
 const (
-	recordAddress = 'a'
-	recordPrints  = 'p'
-	recordRead    = 'r'
+	recordServes = 's'
+	recordPrints = 'p'
+	recordRead   = 'r'
 )
+
+// serves is a record by which the child says that it serves.
+type serves struct {
+	Address  string `json:"address"`
+	Revision int64  `json:"revision"`
+}
 
 // hasRead is a record by which the child says that it has read all keys.
 type hasRead struct {
@@ -98,13 +105,17 @@ func Serve(ctx context.Context, w Worker, o ServeOptions) (*Server, error) {
 	child, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end, s.ended, s.told = end, make(chan struct{}), make(chan struct{})
 	s.contents.Prints = map[Fingerprint]Fingerprint{}
-	ready := make(chan string, 1)
+	ready := make(chan serves, 1)
 	go func() {
 		defer close(s.ended)
 		_, s.err = w.stream(child, request{Op: opServe, Serve: &o}, func(record []byte) error {
 			switch record[0] {
-			case recordAddress:
-				ready <- string(record[1:])
+			case recordServes:
+				var r serves
+				if err := json.Unmarshal(record[1:], &r); err != nil {
+					return fmt.Errorf("%w: %w", ErrWorker, err)
+				}
+				ready <- r
 			case recordPrints:
 				ReadFingerprints(record[1:], func(key, content Fingerprint) { s.contents.Prints[key] = content })
 			case recordRead:
@@ -121,8 +132,8 @@ func Serve(ctx context.Context, w Worker, o ServeOptions) (*Server, error) {
 		})
 	}()
 	select {
-	case address := <-ready:
-		s.Endpoint.URL = "https://" + address
+	case r := <-ready:
+		s.Endpoint.URL, s.Revision = "https://"+r.Address, r.Revision
 		return s, nil
 	case <-s.ended:
 		return nil, fmt.Errorf("etcd on %s ended before it served: %w", o.DataDir, s.err)
@@ -239,6 +250,7 @@ func serveHere(ctx context.Context, lg *zap.Logger, o ServeOptions, send func(re
 		return err
 	}
 	defer e.Close()
+	began := e.Server.KV().Rev() // there is no leader yet, without whom no lease ends
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-e.Server.StopNotify():
@@ -248,11 +260,11 @@ func serveHere(ctx context.Context, lg *zap.Logger, o ServeOptions, send func(re
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := send([]byte(string(recordAddress) + e.Clients[0].Addr().String())); err != nil {
+	if err := sendJSON(send, recordServes, serves{Address: e.Clients[0].Addr().String(), Revision: began}); err != nil {
 		return err
 	}
 	if o.Prints != nil {
-		if err := readOwn(ctx, e, o, send); err != nil {
+		if err := readOwn(ctx, e, o, began, send); err != nil {
 			return err
 		}
 	}
@@ -269,35 +281,33 @@ func serveHere(ctx context.Context, lg *zap.Logger, o ServeOptions, send func(re
 // ownGoal is about how large an answer of a server to itself is, in bytes. No network bounds it, and there is one turn through the names of all keys that are still to come for each of them (see LiveKeysAtOnce).
 const ownGoal = 16 << 20
 
-// readOwn has the server answer questions for all of its keys, and sends the fingerprints of what it answers.
-func readOwn(ctx context.Context, e *embed.Etcd, o ServeOptions, send func(record []byte) error) error {
-	var last hasRead
-	var err error
-	if last.Revision, err = sendOwn(ctx, e.Server.Range, o, send); err != nil {
-		last.Error = err.Error()
-	}
-	end, err := json.Marshal(last)
+// sendJSON sends a record of a kind.
+func sendJSON(send func(record []byte) error, kind byte, what any) error {
+	content, err := json.Marshal(what)
 	if err != nil {
 		return err
 	}
-	return send(append([]byte{recordRead}, end...))
+	return send(append([]byte{kind}, content...))
 }
 
-// sendOwn sends the fingerprints of all keys, and returns the revision at which they were read. With ServeOptions.Split, both parts are read at the same time, and at the same revision: etcd itself may delete something meanwhile, where a
-// lease ends.
-func sendOwn(ctx context.Context, ask ranger, o ServeOptions, send func(record []byte) error) (revision int64, err error) {
-	parts := []span{{from: all, to: all}}
+// readOwn has the server answer questions for all of its keys, as of a revision, and sends the fingerprints of what it answers.
+func readOwn(ctx context.Context, e *embed.Etcd, o ServeOptions, revision int64, send func(record []byte) error) error {
+	last := hasRead{Revision: revision}
+	if err := sendOwn(ctx, e.Server.Range, o, revision, send); err != nil {
+		last.Error = err.Error()
+	}
+	return sendJSON(send, recordRead, last)
+}
+
+// sendOwn sends the fingerprints of all keys as of a revision. With ServeOptions.Split, both parts are read at the same time.
+func sendOwn(ctx context.Context, ask ranger, o ServeOptions, revision int64, send func(record []byte) error) error {
+	parts := []span{{from: all, to: all, revision: revision}}
 	if o.Split != "" {
-		r, err := ask(ctx, &etcdserverpb.RangeRequest{Key: []byte(all), RangeEnd: []byte(all), Limit: 1})
-		if err != nil {
-			return 0, err
-		}
-		at := r.GetHeader().GetRevision()
-		parts = []span{{from: all, to: o.Split, revision: at}, {from: o.Split, to: all, revision: at}}
+		parts = []span{{from: all, to: o.Split, revision: revision}, {from: o.Split, to: all, revision: revision}}
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	for i, part := range parts {
+	for _, part := range parts {
 		group.Go(func() error {
 			by := &Fingerprints{Seeds: o.Prints.Seeds}
 			batch := []byte{recordPrints}
@@ -308,7 +318,7 @@ func sendOwn(ctx context.Context, ask ranger, o ServeOptions, send func(record [
 				batch = batch[:1]
 				return err
 			}
-			at, err := inPages(ctx, ask, "its own keys", part, pageSize{bytes: ownGoal}, func(kv KeyValue) error {
+			_, err := inPages(ctx, ask, "its own keys", part, pageSize{bytes: ownGoal}, func(kv KeyValue) error {
 				if batch = by.Append(batch, kv); len(batch) < mostPrints {
 					return nil
 				}
@@ -317,14 +327,10 @@ func sendOwn(ctx context.Context, ask ranger, o ServeOptions, send func(record [
 			if err != nil {
 				return err
 			}
-			if i == 0 {
-				revision = at
-			}
 			return flush()
 		})
 	}
-	err = group.Wait()
-	return revision, err
+	return group.Wait()
 }
 
 // mostPrints is about how many bytes of fingerprints are sent at once.

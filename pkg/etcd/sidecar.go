@@ -65,6 +65,13 @@ const maxSidecar = 1 << 20
 // ReadSidecar reads the sidecar of a snapshot. Where there is none, the error wraps fs.ErrNotExist, also where something else has its name: what many tools write about a file is called like that. One that can't be used wraps ErrSidecar.
 func ReadSidecar(snapshot string) (Sidecar, error) {
 	path := SidecarPath(snapshot)
+	st, err := os.Stat(path)
+	if err != nil {
+		return Sidecar{}, err
+	}
+	if !st.Mode().IsRegular() { // to open a pipe would wait until somebody writes to it
+		return Sidecar{}, fmt.Errorf("%w: %s is no regular file", fs.ErrNotExist, path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return Sidecar{}, err

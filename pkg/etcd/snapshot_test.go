@@ -544,7 +544,7 @@ func TestBadFiles(t *testing.T) {
 		{"a key that is no revision", otherDB("key", "a"), etcd.ErrDamaged},
 		{"a value that is no key-value pair", otherDB("key", rev), etcd.ErrDamaged},
 	}
-	// One bit in every part of every kind of page: whatever bbolt makes of it, this process lives on.
+	// One bit in every part of every kind of page. Whatever comes of it, the child has an answer: some bits are of no account, in a value for example.
 	for i := 0; i < len(body); i += len(body)/23 + 7 {
 		b := slices.Clone(body)
 		b[i] ^= 0x41
@@ -563,6 +563,12 @@ func TestBadFiles(t *testing.T) {
 			}
 			_, err := etcd.Verify(t.Context(), w, path)
 			if c.want == nil {
+				if condition, known := etcd.ConditionOf(err); !known || condition != etcd.ConditionSound && condition != etcd.ConditionDamaged && condition != etcd.ConditionNotSnapshot && condition != etcd.ConditionTruncated {
+					t.Errorf("Verify = %v", err)
+				}
+				if err != nil && strings.Contains(err.Error(), "made verify die") {
+					t.Errorf("the child died: %v", err)
+				}
 				return
 			}
 			if !errors.Is(err, c.want) {

@@ -59,7 +59,7 @@ const (
 	// sweepLimit is how long others may take to end, sweepPause how often it is looked, and sweepQuiet how long nothing may have come anew.
 	sweepLimit = 30 * time.Second
 	sweepPause = 100 * time.Millisecond
-	sweepQuiet = time.Second
+	sweepQuiet = orphanGrace + time.Second
 )
 
 // sweep removes folders until they stay away: others may still be writing there.

@@ -38,3 +38,11 @@ func CanRead(reader string, snapshot plan.SnapshotInfo) error {
 	}
 	return nil
 }
+
+// CanReadHere is CanRead for the etcd in this drill.
+func CanReadHere(snapshot plan.SnapshotInfo) error {
+	if err := CanRead(OwnVersion(), snapshot); err != nil {
+		return fmt.Errorf("%w, and the etcd in this drill is %s; use a drill that has an etcd of that version or a later one", err, OwnVersion())
+	}
+	return nil
+}

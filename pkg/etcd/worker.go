@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -106,14 +107,29 @@ type answer struct {
 	Kind string `json:"kind,omitempty"`
 }
 
-// kinds maps names to the errors that keep their identity on their way from the child to the parent.
-func kinds() map[string]error {
-	return map[string]error{
-		"empty": ErrEmpty, "not-snapshot": ErrNotSnapshot, "compressed": ErrCompressed, "truncated": ErrTruncated, "no-trailer": ErrNoTrailer,
-		"trailer-mismatch": ErrTrailerMismatch, "damaged": ErrDamaged, "changed": ErrChanged, "newer": ErrNewer,
-		"not-exist": os.ErrNotExist, "permission": os.ErrPermission,
-		"canceled": context.Canceled, "deadline": context.DeadlineExceeded,
+// kind is an error that keeps its identity on its way from the child to the parent, and its name there.
+type kind struct {
+	name string
+	err  error
+}
+
+// kinds are those of which one is told; of an error that wraps several, the first.
+func kinds() []kind {
+	return []kind{
+		{"worker", ErrWorker}, {"changed", ErrChanged}, {"empty", ErrEmpty}, {"not-snapshot", ErrNotSnapshot}, {"compressed", ErrCompressed}, {"truncated", ErrTruncated}, {"no-trailer", ErrNoTrailer},
+		{"newer", ErrNewer}, {"trailer-mismatch", ErrTrailerMismatch}, {"damaged", ErrDamaged}, {"not-exist", os.ErrNotExist}, {"permission", os.ErrPermission},
+		{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded},
 	}
+}
+
+// kindNamed returns the error of that name; nil for none.
+func kindNamed(name string) error {
+	for _, k := range kinds() {
+		if k.name == name {
+			return k.err
+		}
+	}
+	return nil
 }
 
 // told is an error as the child told it: its text, and the sentinel behind it.
@@ -130,6 +146,8 @@ const (
 	maxAnswer, maxLog = 128 << 20, 64 << 10
 	// How long a child that was told to end may hold on to its output.
 	workerGrace = 5 * time.Second
+	// orphanGrace is how long a child whose parent is gone may take to end what it has started.
+	orphanGrace = time.Second
 )
 
 // call starts a child, gives it the request, and returns its answer. However the child ends, call returns.
@@ -222,7 +240,7 @@ func whyEnded(ctx context.Context, what string, runErr error, log *tail) error {
 		return fmt.Errorf("%s was stopped: %w", what, ctx.Err())
 	case runErr == nil:
 		return nil
-	case log.lacksMemory():
+	case log.lacksMeans():
 		return fmt.Errorf("%w: %s could not get what it needs of this machine, which says nothing about the snapshot; its last lines:\n%s", ErrWorker, what, log.lastLines(crashLines))
 	case log.saysWhyGoDied():
 		return fmt.Errorf("%w: reading it made %s die; %s; its last lines:\n%s", ErrDamaged, what, takeAnother, log.lastLines(crashLines))
@@ -243,7 +261,7 @@ func decode(what string, out []byte) (answer, error) {
 	if a.Error == "" {
 		return a, nil
 	}
-	return answer{}, &told{text: a.Error, kind: kinds()[a.Kind]}
+	return answer{}, &told{text: a.Error, kind: kindNamed(a.Kind)}
 }
 
 // runWith runs cmd with in as the first thing on its standard input, which it keeps open until cmd has ended: should this
@@ -301,10 +319,13 @@ func (t *tail) lines() (lines []string, died bool) {
 
 func (t *tail) saysWhyGoDied() bool { _, died := t.lines(); return died }
 
-// lacksMemory says whether a Go program died for want of memory or of threads, as Go itself calls that.
-func (t *tail) lacksMemory() bool {
+// lacksMeans says whether a Go program died for want of memory or of threads, as Go itself calls that, or of what else a machine must have, as etcd says when it panics for that.
+func (t *tail) lacksMeans() bool {
 	lines, died := t.lines()
-	return died && slices.ContainsFunc([]string{"out of memory", "cannot allocate memory", "failed to reserve", "newosproc", "pthread_create"}, func(said string) bool { return strings.Contains(lines[0], said) })
+	return died && slices.ContainsFunc([]string{
+		"out of memory", "cannot allocate memory", "failed to reserve", "newosproc", "pthread_create",
+		syscall.ENOSPC.Error(), syscall.EDQUOT.Error(), syscall.EMFILE.Error(), syscall.ENFILE.Error(), syscall.EIO.Error(), syscall.EROFS.Error(),
+	}, func(said string) bool { return strings.Contains(lines[0], said) })
 }
 
 // lastLines returns the n lines that say most: those from the reason on where a Go program died, or else the last.
@@ -349,11 +370,12 @@ func WorkerMain(ctx context.Context, stdin io.Reader, stdout io.Writer, jobs ...
 		if req.Op == opSweep {
 			return sweep(ctx, req.Folders)
 		}
-		// A job may have started a program, and has to end that.
-		giveUp()
-		select {
-		case <-answered:
-		case <-time.After(workerGrace):
+		if req.Op == opJob || req.Op == opServe { // a job may have started a program, and has to end that
+			giveUp()
+			select {
+			case <-answered:
+			case <-time.After(orphanGrace):
+			}
 		}
 		return errors.Join(fmt.Errorf("%s is given up: the process that asked for it is gone", req.what()), err)
 	}
@@ -392,10 +414,8 @@ func (r request) do(ctx context.Context, stdout io.Writer, jobs []Job) (a answer
 		return a
 	}
 	a.Error = err.Error()
-	for name, kind := range kinds() {
-		if errors.Is(err, kind) {
-			a.Kind = name
-		}
+	if i := slices.IndexFunc(kinds(), func(k kind) bool { return errors.Is(err, k.err) }); i >= 0 {
+		a.Kind = kinds()[i].name
 	}
 	return a
 }

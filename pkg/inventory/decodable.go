@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
 )
 
 // Decoder says of values that etcd holds whether Kubernetes can read them. It keeps what it needs from one to the next, and must not be used by two goroutines at once. Its zero value is ready to use.
@@ -30,7 +31,7 @@ const maxTyped = 2 << 20
 // Decodable returns nil for a value that an API server can read, as far as this build can tell, and for one that isn't Kubernetes' business.
 //
 //   - One that begins as the built-in types do (protobuf) is read as its type. Of a type that this build doesn't know, the envelope and the metadata are read, and that the rest is protobuf.
-//   - One in JSON or CBOR, as custom resources are, must be an object that names its kind. What it means is up to its definition.
+//   - One in JSON or CBOR, as custom resources are, or in YAML, which an API server stores when it is told to, must be an object that names its kind. What it means is up to its definition.
 //   - An encrypted one must say with which provider and key; nothing else can be seen of it.
 //   - Below /registry/, where API servers keep what they store unless told otherwise by --etcd-prefix, there is nothing else. Under other keys anything may be: compact_rev_key, by which API servers
 //     take turns to compact, and what other programs keep in the same etcd.
@@ -45,7 +46,7 @@ func (d *Decoder) Decodable(key string, value []byte) error {
 		return d.protobuf(value[len(beginsProtobuf):])
 	case !strings.HasPrefix(key, registry):
 		return nil
-	case bytes.HasPrefix(value, []byte(beginsCBOR)), len(value) > 0 && value[0] == '{':
+	case bytes.HasPrefix(value, []byte(beginsCBOR)), bytes.HasPrefix(value, []byte(beginsYAML)), len(value) > 0 && value[0] == '{':
 		var o typed
 		if err := unmarshalOther(value, &o); err != nil {
 			return err
@@ -54,11 +55,11 @@ func (d *Decoder) Decodable(key string, value []byte) error {
 	case len(value) == 0:
 		return errors.New("it is empty")
 	default:
-		return fmt.Errorf("it is neither protobuf, JSON, CBOR nor encrypted: it begins with %x", value[:min(len(value), 8)])
+		return errors.New("it is neither protobuf, JSON, CBOR, YAML nor encrypted") // what it is instead may be a secret
 	}
 }
 
-// unmarshalOther reads an object in JSON or CBOR, the latter as an API server does: within its limits, and with the names of fields as bytes, as which it writes them.
+// unmarshalOther reads an object in JSON, YAML or CBOR, the latter as an API server does: within its limits, and with the names of fields as bytes, as which it writes them.
 func unmarshalOther(value []byte, into any) error {
 	what := "JSON"
 	switch {
@@ -72,8 +73,14 @@ func unmarshalOther(value []byte, into any) error {
 		if value, err = json.Marshal(content); err != nil {
 			return fmt.Errorf("it is CBOR, and no object: %w", err)
 		}
+	case bytes.HasPrefix(value, []byte(beginsYAML)):
+		what = "YAML"
+		var err error
+		if value, err = yaml.YAMLToJSON(value); err != nil {
+			return fmt.Errorf("it begins as YAML: %w", err)
+		}
 	case len(value) == 0 || value[0] != '{':
-		return errors.New("it is neither JSON nor CBOR")
+		return errors.New("it is neither JSON, YAML nor CBOR")
 	}
 	if err := json.Unmarshal(value, into); err != nil {
 		return fmt.Errorf("it begins as %s: %w", what, err)
@@ -102,8 +109,9 @@ func (d *Decoder) protobuf(b []byte) error {
 	}
 	o := d.object(schema.FromAPIVersionAndKind(string(e.apiVersion), string(e.kind)))
 	if o != nil && len(e.raw) <= maxTyped {
-		o.Reset()
-		if err := o.Unmarshal(e.raw); err != nil {
+		err := o.Unmarshal(e.raw)
+		o.Reset() // it may have been a large one
+		if err != nil {
 			return fmt.Errorf("it is no %s of %s: %w", e.kind, e.apiVersion, err)
 		}
 		return nil

@@ -30,6 +30,7 @@ func TestDecodable(t *testing.T) {
 		"/registry/example.com/widgets/ns/a":   `{"apiVersion":"example.com/v1","kind":"Widget","spec":{"n":12345678901234567890}}`,
 		"/registry/example.com/widgets/ns/b":   "\xd9\xd9\xf7\xa2japiVersionbv1dkindfWidget",
 		"/registry/futures/default/a":          string(envelope(t, "future.k8s.io/v7", "Future", []byte("\x0a\x03\x0a\x01a\x12\x02hi"))),
+		"/registry/configmaps/default/yaml":    "apiVersion: v1\ndata:\n  a: b\nkind: ConfigMap\nmetadata:\n  name: yaml\n",
 		"compact_rev_key":                      "12345",
 		"/calico/resources/v3/a":               "anything",
 		"/other-prefix/configmaps/kube-system": "",
@@ -49,8 +50,10 @@ func TestNotDecodable(t *testing.T) {
 	}
 	for what, tt := range map[string]struct{ key, value, want string }{
 		"nothing":                         {key, "", "it is empty"},
-		"zeros":                           {key, strings.Repeat("\x00", 100), "neither protobuf, JSON, CBOR nor encrypted"},
-		"text":                            {key, "hello", "it begins with 68656c6c6f"},
+		"zeros":                           {key, strings.Repeat("\x00", 100), "neither protobuf, JSON, CBOR, YAML nor encrypted"},
+		"text":                            {key, "hello", "neither protobuf, JSON, CBOR, YAML nor encrypted"},
+		"YAML that names no kind":         {key, "apiVersion: v1\n", "names no kind"},
+		"no YAML":                         {key, "apiVersion: [\n", "it begins as YAML"},
 		"half an object":                  {key, string(pod[:len(pod)/2]), "its envelope: "},
 		"zeros in the midst":              {key, string(pod[:30]) + strings.Repeat("\x00", len(pod)-30), ""},
 		"an envelope without a kind":      {key, "k8s\x00\x0a\x04\x0a\x02v1", "names no kind"},

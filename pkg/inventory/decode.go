@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -42,6 +43,8 @@ const (
 	// beginsCBOR is the tag that CBOR describes itself by (RFC 8949, 3.4.6). Custom resources are stored like that where the API server's feature gate
 	// CBORServingAndStorage is on.
 	beginsCBOR = "\xd9\xd9\xf7"
+	// beginsYAML is how an API server writes YAML, with the fields in the order of their names; its flag --storage-media-type takes that, too.
+	beginsYAML = "apiVersion: "
 )
 
 // decoder takes values apart. Its zero value is ready to use.
@@ -265,9 +268,9 @@ func (d *decoder) kindOf(resource string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Kind: resource}
 }
 
-// visible is a text as a terminal can show it: what controls one is written as Go does.
+// visible is a text as a terminal can show it: what controls one, or can't be seen, is written as Go does.
 func visible(text string) string {
-	if strings.IndexFunc(text, unicode.IsControl) < 0 {
+	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
 		return text
 	}
 	q := strconv.Quote(text)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -327,7 +329,26 @@ func text(v any) string {
 	if err != nil {
 		return fmt.Sprint(v) // not reached: the value was JSON
 	}
-	return string(b)
+	return escaped(string(b))
+}
+
+// escaped is JSON of which a terminal is shown: characters that control one, or can't be seen, are written as JSON may have them, too.
+func escaped(text string) string {
+	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if strings.IndexFunc(text, hidden) < 0 {
+		return text
+	}
+	var out strings.Builder
+	for _, r := range text {
+		if !hidden(r) {
+			out.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&out, `\u%04x`, unit)
+		}
+	}
+	return out.String()
 }
 
 // maxShown is how many characters of a value are shown, and before is how many of these come before the first in which two values differ.

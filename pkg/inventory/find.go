@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -260,7 +261,12 @@ func findHere(ctx context.Context, request json.RawMessage, _ func([]byte) error
 	if err := json.Unmarshal(request, &in); err != nil {
 		return nil, err
 	}
-	if _, _, err := etcd.Examine(ctx, in.Path, etcd.ExamineOptions{Raw: in.Raw}); err != nil {
+	debug.SetMemoryLimit(childMemory)
+	info, _, err := etcd.Examine(ctx, in.Path, etcd.ExamineOptions{Raw: in.Raw})
+	if err == nil {
+		err = etcd.CanReadHere(info)
+	}
+	if err != nil {
 		return nil, err
 	}
 	f, err := etcd.OpenFile(ctx, in.Path, in.Raw)

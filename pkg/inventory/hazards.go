@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/etcd-drill/drill/pkg/plan"
 )
@@ -246,6 +247,9 @@ func (h *hazards) see(key string, gk schema.GroupKind, k sketch) {
 		h.enter(h.found, hazardMasterLeases, plan.Object{APIVersion: k.object.APIVersion, Kind: k.object.Kind, Name: strings.TrimPrefix(key, masterLeases)}, "")
 		return
 	}
+	if k.raw == nil {
+		k.raw = inProtobuf(k)
+	}
 	switch gk {
 	case schema.GroupKind{Kind: "Pod"}:
 		if node := nodeOf(k.raw); node != "" {
@@ -313,9 +317,23 @@ func (s serviceReference) String() string { return s.Namespace + "/" + s.Name }
 
 // read reads protobuf into its type, and leaves what can't be read alone: whether it can is no question of a survey.
 func read[T message](raw []byte, into T, then func(T)) {
-	if into.Unmarshal(raw) == nil {
+	if raw != nil && into.Unmarshal(raw) == nil {
 		then(into)
 	}
+}
+
+// inProtobuf is a built-in object as it is usually stored, where an API server was told to store it otherwise (its flag --storage-media-type); nil for anything else.
+func inProtobuf(k sketch) []byte {
+	o, err := scheme.Scheme.New(schema.FromAPIVersionAndKind(k.object.APIVersion, k.object.Kind))
+	m, is := o.(message)
+	if err != nil || !is || unmarshalOther(k.other, o) != nil {
+		return nil
+	}
+	raw, err := m.Marshal()
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // nodeOf returns the node that a Pod is bound to: field nodeName (10) of its spec (2).
@@ -476,8 +494,27 @@ func generic() []string {
 	return []string{"cluster", "finalizer", "finalizers", "x-k8s", "cloud", "controller", "kubernetes", "external", "volume", "storage", "protection", "cleanup", "bound", "service", "load", "balancer"}
 }
 
-// mentioned says whether the name or an image of a workload has a part in common with a finalizer that isn't just any.
+// controllers are parts of the names and images of what takes finalizers away whose own parts say nothing of it, by parts of these.
+func controllers() map[string][]string {
+	return map[string][]string{
+		"external-provisioner.volume.kubernetes.io/":  {"csi", "provisioner"}, // a sidecar of each CSI driver
+		"service.kubernetes.io/load-balancer-cleanup": {"cloud-controller-manager", "cloud-provider", "metallb", "kube-vip", "servicelb", "load-balancer", "loadbalancer"},
+		".cluster.x-k8s.io":                           {"capi-", "cluster-api"},
+	}
+}
+
+// mentioned says whether the name or an image of a workload has a part in common with a finalizer that isn't just any, or is known to take it away.
 func (h *hazards) mentioned(finalizer string) bool {
+	for part, names := range controllers() {
+		if !strings.Contains(finalizer, part) {
+			continue
+		}
+		for text := range h.mentions {
+			if slices.ContainsFunc(names, func(name string) bool { return strings.Contains(text, name) }) {
+				return true
+			}
+		}
+	}
 	domain, rest, _ := strings.Cut(strings.ToLower(finalizer), "/")
 	parts := strings.Split(domain, ".")
 	if len(parts) == 1 { // external-attacher/DRIVER, for example

@@ -59,10 +59,7 @@ func (k keys) read(t testing.TB) inventory.Inventory {
 // asStored is an object as the API server stores it: built-in ones as protobuf, others as JSON.
 func asStored(t testing.TB, manifest string) []byte {
 	t.Helper()
-	asJSON, err := yaml.YAMLToJSON([]byte(manifest))
-	if err != nil {
-		t.Fatalf("%v:\n%s", err, manifest)
-	}
+	asJSON := inJSON(t, manifest)
 	object, gvk, err := scheme.Codecs.UniversalDeserializer().Decode(asJSON, nil, nil)
 	if runtime.IsNotRegisteredError(err) {
 		return asJSON
@@ -75,6 +72,16 @@ func asStored(t testing.TB, manifest string) []byte {
 		t.Fatal(err)
 	}
 	return envelope(t, gvk.GroupVersion().String(), gvk.Kind, raw)
+}
+
+// inJSON is a manifest in JSON.
+func inJSON(t testing.TB, manifest string) []byte {
+	t.Helper()
+	asJSON, err := yaml.YAMLToJSON([]byte(manifest))
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, manifest)
+	}
+	return asJSON
 }
 
 // envelope puts the protobuf of a type into what is stored.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,6 +43,9 @@ func Inspect(ctx context.Context, w etcd.Worker, path string, raw bool, o Survey
 		return Inspection{}, fmt.Errorf("inspect snapshot %s: %w", path, err)
 	}
 	out.Snapshot.Path = path
+	if err := etcd.CanReadHere(out.Snapshot); err != nil { // what it says would be half of the truth
+		return Inspection{}, fmt.Errorf("inspect snapshot %s: %w", path, err)
+	}
 	return out, nil
 }
 
@@ -51,6 +55,7 @@ func inspectHere(ctx context.Context, request json.RawMessage, _ func([]byte) er
 	if err := json.Unmarshal(request, &in); err != nil {
 		return nil, err
 	}
+	debug.SetMemoryLimit(childMemory)
 	var out Inspection
 	var both errgroup.Group // the one that fails doesn't end the other: what is wrong with the file says more than what its objects look like then
 	var examined, surveyed error

@@ -84,10 +84,13 @@ type SurveyOptions struct {
 
 const defaultNamed = 10
 
+// mostSurveyors bounds how many take part, whatever the machine: each holds what it has seen until the end.
+const mostSurveyors = 4
+
 // TakeSurvey reads a source once, in whatever order it gives its keys, and keeps nothing of an object but what the answer needs.
 func TakeSurvey(ctx context.Context, from Source, o SurveyOptions) (Survey, error) {
 	o.Largest, o.PerHazard = cmp.Or(o.Largest, defaultNamed), cmp.Or(o.PerHazard, defaultNamed)
-	parts := make([]*surveyor, runtime.GOMAXPROCS(0))
+	parts := make([]*surveyor, min(runtime.GOMAXPROCS(0), mostSurveyors))
 	sees := make([]func(etcd.KeyValue) error, len(parts))
 	for i := range parts {
 		parts[i] = newSurveyor(o)

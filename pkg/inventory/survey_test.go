@@ -22,6 +22,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
+	"sigs.k8s.io/yaml"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
 	"github.com/etcd-drill/drill/pkg/inventory"
@@ -298,6 +299,9 @@ func TestHazards(t *testing.T) {
 		return "{apiVersion: apiextensions.k8s.io/" + version + ", kind: CustomResourceDefinition, metadata: {name: widgets.example.com}, spec: {group: example.com, conversion: " + conversion + "}}"
 	}
 	widget := "{apiVersion: example.com/v1, kind: Widget, metadata: {namespace: a, name: w, deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: [FINALIZER]}}"
+	running := func(image string) string {
+		return "{apiVersion: apps/v1, kind: Deployment, metadata: {namespace: b, name: controller}, spec: {template: {spec: {containers: [{name: c, image: '" + image + "'}]}}}}"
+	}
 	waiting := func(finalizer string) string { return strings.Replace(widget, "FINALIZER", finalizer, 1) }
 	volume := func(policy, phase string) string {
 		return "{apiVersion: v1, kind: PersistentVolume, metadata: {name: v}, spec: {persistentVolumeReclaimPolicy: " + policy + "}, status: {phase: " + phase + "}}"
@@ -329,6 +333,11 @@ func TestHazards(t *testing.T) {
 				{strings.Replace(webhook(inside), "[pods, leases]", "[ingresses]", 1)}, {strings.Replace(webhook(inside), "apiGroups: ['*']", "apiGroups: [metrics.k8s.io]", 1)},
 				{strings.Replace(webhook(inside), "operations: ['*']", "operations: [DELETE]", 1)}, {strings.Replace(webhook(inside), "resources: [pods", "scope: Cluster, resources: [pods", 1)},
 			}},
+		"webhooks that leave out where they run, whatever labels are stored": {"fail-closed-webhooks",
+			[]string{strings.Replace(webhook("namespaceSelector: {matchLabels: {checked: 'yes'}}, "+inside), "[pods, leases]", "[nodes]", 1)}, "w.example.com", [][]string{{
+				webhook("namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system, b]}]}, " + inside),
+				"{apiVersion: v1, kind: Namespace, metadata: {name: b, labels: {old: 'yes'}}}", "{apiVersion: v1, kind: Namespace, metadata: {name: kube-system, labels: {old: 'yes'}}}",
+			}}},
 		"webhooks in a namespace that is asked about": {"fail-closed-webhooks", []string{
 			webhook("namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [b]}]}, " + inside), // kube-system is
 			webhook("objectSelector: {matchExpressions: [{key: unchecked, operator: DoesNotExist}]}, " + inside),
@@ -346,10 +355,14 @@ func TestHazards(t *testing.T) {
 		"namespaces": {"terminating-namespaces", []string{"{apiVersion: v1, kind: Namespace, metadata: {name: a, deletionTimestamp: '2026-01-01T00:00:00Z'}}"}, "", [][]string{{"{apiVersion: v1, kind: Namespace, metadata: {name: a}}"}}},
 		"finalizers": {"finalizers-without-controller", []string{
 			waiting("finalizer.acme.example.com"), waiting("acme.example.com/cleanup"), waiting("snapshot.storage.k8s.io/bound"), waiting("external-attacher/disk-csi"), waiting("service.kubernetes.io/load-balancer-cleanup"),
+			waiting("external-provisioner.volume.kubernetes.io/finalizer"), waiting("machine.cluster.x-k8s.io"),
 		}, "waits for ",
 			[][]string{
 				{waiting("foregroundDeletion")}, {waiting("kubernetes.io/pvc-protection")}, {waiting("batch.kubernetes.io/job-tracking")}, {waiting("customresourcecleanup.apiextensions.k8s.io")},
 				{waiting("external-attacher/disk-csi"), "{apiVersion: apps/v1, kind: StatefulSet, metadata: {namespace: b, name: csi-attacher}}"},
+				{waiting("external-provisioner.volume.kubernetes.io/finalizer"), running("registry.k8s.io/sig-storage/csi-provisioner:v5")},
+				{waiting("service.kubernetes.io/load-balancer-cleanup"), running("registry.k8s.io/provider-aws/cloud-controller-manager:v1")},
+				{waiting("machine.cluster.x-k8s.io"), running("registry.k8s.io/cluster-api/cluster-api-controller:v1")},
 				{strings.Replace(waiting("acme.example.com/cleanup"), "deletionTimestamp: '2026-01-01T00:00:00Z', ", "", 1)},
 				{waiting("acme.example.com/cleanup"), "{apiVersion: apps/v1, kind: Deployment, metadata: {namespace: b, name: operator}, spec: {template: {spec: {containers: [{name: c, image: registry/acme-operator:1}]}}}}"},
 				{waiting("acme.example.com/cleanup"), "{apiVersion: apps/v1, kind: DaemonSet, metadata: {namespace: b, name: operator}, spec: {template: {spec: {containers: [{name: c, image: registry/acme-operator:1}]}}}}"},
@@ -367,11 +380,13 @@ func TestHazards(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			covered[tt.hazard] = true
+			// API servers store built-in types in protobuf unless they are told to do it otherwise.
+			stored := func(manifest string) []byte { return asStored(t, manifest) }
 			find := func(manifests []string) *inventory.Hazard {
 				t.Helper()
 				k := keys{}
 				for i, m := range manifests {
-					k[fmt.Sprintf("/registry/things/%d", i)] = asStored(t, m)
+					k[fmt.Sprintf("/registry/things/%d", i)] = stored(m)
 				}
 				for _, h := range survey(t, k.source, inventory.SurveyOptions{At: now}).Hazards {
 					if h.Name == tt.hazard {
@@ -380,17 +395,30 @@ func TestHazards(t *testing.T) {
 				}
 				return nil
 			}
-			for _, manifest := range tt.here {
-				h := find([]string{manifest})
-				if h == nil || h.Count != 1 || len(h.Objects) != 1 || !strings.Contains(h.Objects[0].Detail, tt.detail) || h.Objects[0].Name == "" {
-					t.Errorf("%+v of %s", h, manifest)
+			look := func(how string) {
+				for _, manifest := range tt.here {
+					h := find([]string{manifest})
+					if h == nil || h.Count != 1 || len(h.Objects) != 1 || !strings.Contains(h.Objects[0].Detail, tt.detail) || h.Objects[0].Name == "" {
+						t.Errorf("%s: %+v of %s", how, h, manifest)
+					}
+				}
+				for _, manifests := range tt.elsewhere {
+					if h := find(manifests); h != nil {
+						t.Errorf("%s: %+v of %q", how, h, manifests)
+					}
 				}
 			}
-			for _, manifests := range tt.elsewhere {
-				if h := find(manifests); h != nil {
-					t.Errorf("%+v of %q", h, manifests)
+			look("protobuf")
+			stored = func(manifest string) []byte { return inJSON(t, manifest) }
+			look("JSON")
+			stored = func(manifest string) []byte {
+				y, err := yaml.JSONToYAML(inJSON(t, manifest))
+				if err != nil {
+					t.Fatal(err)
 				}
+				return y
 			}
+			look("YAML")
 		})
 	}
 	for _, h := range survey(t, keys{

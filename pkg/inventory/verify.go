@@ -83,8 +83,8 @@ func verifyHere(ctx context.Context, request json.RawMessage, send func([]byte) 
 	if err := json.Unmarshal(request, &in); err != nil {
 		return nil, err
 	}
-	// What values are read into is garbage at once, and little else is held: collecting it at each 4 MB would take a good part of the time.
 	debug.SetGCPercent(childGC)
+	debug.SetMemoryLimit(childMemory)
 	if in.Prints == nil {
 		return examine(ctx, in.Path, in.Raw, nil)
 	}
@@ -108,8 +108,12 @@ func verifyHere(ctx context.Context, request json.RawMessage, send func([]byte) 
 // batchBytes is how many bytes of fingerprints are sent at once.
 const batchBytes = 8 << 10
 
-// childGC is by how many percent the memory of a child may grow before its garbage is collected. With it, one stays below 160 MB.
-const childGC = 400
+const (
+	// childGC is by how many percent the memory of a child may grow before its garbage is collected. What values are read into is garbage at once, and usually little else is held: to collect it at each 4 MB would take a good part of the time.
+	childGC = 400
+	// childMemory is from how many bytes on it is collected whatever that takes, so that a child stays below the 256 MiB that are promised, with what isn't Go's.
+	childMemory = 192 << 20
+)
 
 // VerifyHere is Verify without a child: the reading process itself does it. That is safe, for the file is not mapped, but that a value which was made for it may take much memory.
 func VerifyHere(ctx context.Context, path string, raw bool) (out Verified, err error) {

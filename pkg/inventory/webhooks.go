@@ -3,6 +3,7 @@ package inventory
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -136,7 +137,9 @@ const maxNamespaces = 50_000
 // labelled notes the labels of a namespace.
 func (h *hazards) labelled(name string, l map[string]string) {
 	if len(h.namespaces) < maxNamespaces || name == metav1.NamespaceSystem {
-		h.namespaces[name] = labels.Set(l)
+		own := labels.Set{corev1.LabelMetadataName: name} // API servers set it when they read one (SetDefaults_Namespace in pkg/apis/core/v1/defaults.go of kubernetes), stored or not
+		maps.Copy(own, l)
+		h.namespaces[name] = own
 	}
 }
 

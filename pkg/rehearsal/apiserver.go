@@ -246,6 +246,9 @@ func (r *rehearsal) askAPIServer(ctx context.Context, dir string, server *etcd.S
 	r.result.APIServer = out
 	return r.part(PartList, func() error {
 		found, err := api.Discover(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return err // it may be this machine that is too slow
+		}
 		if err != nil {
 			return r.blame(ctx, err)
 		}

@@ -300,6 +300,41 @@ func TestAPIServerCantDoWithout(t *testing.T) {
 	}
 }
 
+// TestAPIServerCantBeUsed with what it was given, or at all: the backup isn't to blame.
+func TestAPIServerCantBeUsed(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	kms := func(version, rest string) string {
+		return write("kms-"+version+".yaml", `apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets]
+  providers:
+  - kms: {apiVersion: `+version+", name: nobody, endpoint: 'unix://"+filepath.Join(dir, "nobody.sock")+"', timeout: 1s"+rest+`}
+  - identity: {}
+`)
+	}
+	for name, tt := range map[string]struct{ binary, config, says string }{
+		"a flag that it doesn't know": {write("old", "#!/bin/sh\necho 'Error: unknown flag: --egress-selector-config-file' >&2\nexit 1\n"), "", "name one of the version of the cluster"},
+		"a library that isn't there":  {write("bare", "#!/bin/sh\necho 'error while loading shared libraries: libc.so.6' >&2\nexit 127\n"), "", "libc.so.6"},
+		"a KMS of the first version":  {binary(t), kms("v1", ", cachesize: 10"), "kms-v1.yaml can't be used"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rehearse(t, t.Context(), rehearsal.Options{Path: realSnapshot("3.7"), APIServer: &rehearsal.APIServerOptions{Binary: tt.binary, EncryptionConfig: tt.config}})
+			if r.Verdict != plan.VerdictBroken || !strings.Contains(r.Reason, tt.says) {
+				t.Errorf("%s: %s", r.Verdict, r.Reason)
+			}
+		})
+	}
+}
+
 // TestAPIServerIsKilled by somebody else, as the kernel does when memory runs out: the backup isn't to blame.
 func TestAPIServerIsKilled(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "kube-apiserver")
@@ -330,8 +365,13 @@ func TestAPIServerInterrupted(t *testing.T) {
 		})
 		t.Run("killed/"+at, func(t *testing.T) {
 			dir, mark := t.TempDir(), fmt.Sprintf("%d-%s", os.Getpid(), at)
+			// It is started by a script, as some packages do it.
+			script := filepath.Join(t.TempDir(), "kube-apiserver")
+			if err := os.WriteFile(script, []byte("#!/bin/sh\n'"+binary(t)+"' \"$@\"\nexit $?\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			cmd := exec.Command(self().Command[2], dir)
-			cmd.Env = append(os.Environ(), rehearseEnv+"="+realSnapshot("3.7"), markEnv+"="+mark, binaryEnv+"="+binary(t))
+			cmd.Env = append(os.Environ(), rehearseEnv+"="+realSnapshot("3.7"), markEnv+"="+mark, binaryEnv+"="+script)
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)

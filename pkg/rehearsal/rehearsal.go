@@ -90,9 +90,11 @@ func (r *rehearsal) conclude(ctx context.Context, err error) {
 		r.result.Verdict, r.result.Reason = plan.VerdictInterrupted, "it was interrupted"
 	case err == nil:
 		r.result.Verdict = plan.VerdictPassed
+	case errors.Is(err, etcd.ErrChanged):
+		r.result.Verdict, r.result.Reason, r.result.Condition = plan.VerdictFailed, err.Error(), string(etcd.ConditionChanged)
 	case errors.As(err, &bad):
 		r.result.Verdict, r.result.Reason = plan.VerdictFailed, err.Error()
-	case known:
+	case known && !lacking(err):
 		r.result.Verdict, r.result.Reason, r.result.Condition = plan.VerdictFailed, err.Error(), string(condition)
 	default:
 		r.result.Verdict, r.result.Reason = plan.VerdictBroken, err.Error()
@@ -144,6 +146,11 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { // the file is opened several times, and what one of them sees is held against what another saw
+		if now, statErr := os.Stat(r.Path); err != nil && (statErr != nil || !os.SameFile(st, now) || now.Size() != st.Size() || !now.ModTime().Equal(st.ModTime())) {
+			err = fmt.Errorf("%w: %s isn't the file any more that it was when the rehearsal began; wait until whoever writes it has finished, and rehearse a file that keeps its name (%w)", etcd.ErrChanged, r.Path, err)
+		}
+	}()
 	// What is no snapshot at all is told before anything is made of it.
 	f, err := etcd.OpenFile(ctx, r.Path, r.Raw)
 	if err != nil {
@@ -202,7 +209,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 // bringUp restores the file and starts etcd on it.
 func (r *rehearsal) bringUp(ctx context.Context, dataDir string, size int64) (server *etcd.Server, err error) {
 	if err := r.restore(ctx, dataDir); err != nil {
-		if _, says := etcd.ConditionOf(err); says {
+		if _, says := etcd.ConditionOf(err); says && !lacking(err) {
 			return nil, &unfit{fmt.Errorf("the file is sound as far as drill can tell, and yet: %w", err)}
 		}
 		return nil, err
@@ -213,9 +220,11 @@ func (r *rehearsal) bringUp(ctx context.Context, dataDir string, size int64) (se
 		}
 	}
 	err = r.part(PartStart, func() (err error) {
-		server, err = etcd.Serve(ctx, r.Worker, etcd.ServeOptions{
-			DataDir: dataDir, Name: memberName, PeerURL: peerURL, Quota: 2*size + 1<<30, Prints: r.index.prints, Split: r.middle(ctx),
-		})
+		o := etcd.ServeOptions{DataDir: dataDir, Name: memberName, PeerURL: peerURL, Quota: 2*size + 1<<30}
+		if r.ownRead() {
+			o.Prints, o.Split = r.index.prints, r.middle(ctx)
+		}
+		server, err = etcd.Serve(ctx, r.Worker, o)
 		return err
 	})
 	if err != nil {
@@ -309,9 +318,7 @@ var errEnough = errors.New("enough was read")
 func (r *rehearsal) verify(ctx context.Context) error {
 	v, err := inventory.VerifyAndPrint(ctx, r.Worker, r.Path, r.Raw, r.index.prints, r.index.enter)
 	if err == nil {
-		if err = etcd.CanRead(etcd.OwnVersion(), v.Snapshot); err != nil {
-			err = fmt.Errorf("%w, and the etcd in this drill is %s: a drill with that etcd can rehearse it, and an etcd of that version or a later one can be restored from it", err, etcd.OwnVersion())
-		}
+		err = etcd.CanReadHere(v.Snapshot)
 	}
 	if _, says := etcd.ConditionOf(err); err != nil {
 		if says {
@@ -398,21 +405,25 @@ func ended(s *etcd.Server) bool {
 
 // readBack has each key read, and compares it with the file's.
 func (r *rehearsal) readBack(ctx context.Context, server *etcd.Server, heard *audience) error {
-	contents, err := server.Contents(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err == nil && r.Expect == nil && r.index.equals(contents.Prints):
+	same := false
+	if r.ownRead() {
+		contents, err := server.Contents(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && ended(server):
+			return r.unserved(ctx, err)
+		}
+		same = err == nil && r.index.equals(contents.Prints)
 		r.index.compared = int64(len(contents.Prints))
-	case ended(server):
-		return r.unserved(ctx, err)
-	default:
-		// Fingerprints tell neither names nor values. Over the network it takes some times as long.
-		if contents.Revision, err = r.readOver(ctx, server.Endpoint, heard); err != nil {
+	}
+	if !same {
+		r.index.compared = 0
+		if err := r.readOver(ctx, server, heard); err != nil {
 			return err
 		}
 	}
-	revision, ep := contents.Revision, server.Endpoint
+	revision, ep := server.Revision, server.Endpoint
 	r.result.KeysCompared, r.result.Differences = r.index.compared, r.index.sorted()
 	if r.index.many > 0 {
 		first := r.result.Differences[0]
@@ -438,18 +449,21 @@ func (r *rehearsal) readBack(ctx context.Context, server *etcd.Server, heard *au
 	return nil
 }
 
-// readOver reads every key over the network.
-func (r *rehearsal) readOver(ctx context.Context, ep etcd.Endpoint, heard *audience) (int64, error) {
-	revision, err := etcd.LiveKeysAtOnce(ctx, ep, func(kv etcd.KeyValue) error {
+// ownRead says whether the server reads its keys itself. It tells of fingerprints alone, and what is expected takes names and values; to read them over the network takes some times as long.
+func (r *rehearsal) ownRead() bool { return r.Expect == nil }
+
+// readOver reads every key over the network, as of the revision that the server started with: what ends with a lease may be gone by now, in a server that is as it should be.
+func (r *rehearsal) readOver(ctx context.Context, server *etcd.Server, heard *audience) error {
+	_, err := etcd.LiveKeysAtOnce(ctx, server.Endpoint, server.Revision, func(kv etcd.KeyValue) error {
 		r.index.check(kv)
 		heard.hear(kv)
 		return nil
 	})
 	if err != nil {
-		return 0, r.unserved(ctx, err)
+		return r.unserved(ctx, err)
 	}
 	if len(r.index.content) == 0 {
-		return revision, nil
+		return nil
 	}
 	// What is missing has its name in the file alone.
 	_, err = r.live(ctx, func(kv etcd.KeyValue) error {
@@ -458,7 +472,7 @@ func (r *rehearsal) readOver(ctx context.Context, ep etcd.Endpoint, heard *audie
 		}
 		return nil
 	})
-	return revision, err
+	return err
 }
 
 // tryOut has the server do what etcd is for.

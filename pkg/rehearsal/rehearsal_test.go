@@ -197,6 +197,34 @@ func TestSabotage(t *testing.T) {
 	}
 }
 
+// A file that another one takes the place of meanwhile is told as changed, and not as one that differs from itself.
+func TestReplacedMeanwhile(t *testing.T) {
+	content, err := os.ReadFile(realSnapshot("3.6"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "latest.db")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := rehearse(t, t.Context(), rehearsal.Options{Path: path, Restored: func(dir string) error {
+		other, err := os.ReadFile(realSnapshot("3.7"))
+		if err == nil {
+			err = os.WriteFile(path+".new", other, 0o600)
+		}
+		if err == nil {
+			err = os.Rename(path+".new", path)
+		}
+		return errors.Join(err, onRecords(dir, func(b *bolt.Bucket) error {
+			k, _ := b.Cursor().First()
+			return b.Delete(slices.Clone(k))
+		}))
+	}})
+	if r.Verdict != plan.VerdictFailed || r.Condition != string(etcd.ConditionChanged) || !strings.Contains(r.Reason, path+" isn't the file any more") {
+		t.Errorf("%s, condition %s: %s", r.Verdict, r.Condition, r.Reason)
+	}
+}
+
 // A file that isn't sound has failed, whatever else could be done with it.
 func TestUnsound(t *testing.T) {
 	content, err := os.ReadFile(realSnapshot("3.6"))
@@ -329,7 +357,9 @@ func nothingLeft(t *testing.T, dir, mark string) {
 // What another rehearsal has left that was killed with all of its children is removed by the next one; what is in use is not.
 func TestAbandoned(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"drill-rehearsal-abandoned", "drill-rehearsal-used", "something-else"} {
+	const abandoned, inUse = "drill-rehearsal-aaaaaaaaaaaaaaaaaaaaaaaaaa", "drill-rehearsal-bbbbbbbbbbbbbbbbbbbbbbbbbb"
+	const somebodys = "drill-rehearsal-reports" // which begins alike, and is none of ours
+	for _, name := range []string{abandoned, inUse, somebodys, "something-else"} {
 		if err := os.MkdirAll(filepath.Join(dir, name, "etcd"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -337,7 +367,7 @@ func TestAbandoned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	used := flock.New(filepath.Join(dir, "drill-rehearsal-used", "lock"))
+	used := flock.New(filepath.Join(dir, inUse, "lock"))
 	if held, err := used.TryLock(); !held || err != nil {
 		t.Fatal(held, err)
 	}
@@ -354,7 +384,7 @@ func TestAbandoned(t *testing.T) {
 	for _, e := range left {
 		names = append(names, e.Name())
 	}
-	if want := []string{"drill-rehearsal-used", "something-else"}; !slices.Equal(names, want) {
+	if want := []string{inUse, somebodys, "something-else"}; !slices.Equal(names, want) {
 		t.Errorf("%q, want %q", names, want)
 	}
 }

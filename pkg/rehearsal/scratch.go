@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,6 +26,9 @@ const (
 	// abandonedAfter is how old a folder must be that never came to have its name.
 	abandonedAfter = time.Hour
 )
+
+// named are the names that newScratch gives, and no other: what else begins like that may be somebody's.
+var named = regexp.MustCompile(`^\.?` + prefix + `[a-z2-7]{26}$`)
 
 // scratch is a folder that this process alone uses.
 type scratch struct {
@@ -78,7 +82,7 @@ func removeAbandoned(in string) error {
 	for _, e := range entries {
 		dir := filepath.Join(in, e.Name())
 		info, err := e.Info()
-		if err != nil || !e.IsDir() {
+		if err != nil || !e.IsDir() || !named.MatchString(e.Name()) {
 			continue // it is gone again, or none
 		}
 		switch {

@@ -54,6 +54,7 @@ const (
 // File is an open database. Its methods may be called from several goroutines at once.
 type File struct {
 	r        io.ReaderAt
+	length   int64
 	pageSize int64
 	pages    uint64
 	root     uint64
@@ -89,21 +90,21 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 			err = &Damage{1, int64(first.pageSize), fmt.Sprintf("says that a page has %d bytes, and page 0 says %d", second.pageSize, first.pageSize)}
 		}
 		if err != nil {
-			return newFile(r, first, asDamage(err, 1, int64(first.pageSize)))
+			return newFile(r, size, first, asDamage(err, 1, int64(first.pageSize)))
 		}
 		if second.txid > first.txid {
-			return newFile(r, second, nil)
+			return newFile(r, size, second, nil)
 		}
-		return newFile(r, first, nil)
+		return newFile(r, size, first, nil)
 	}
 	// The first is no good, so nothing says how large a page is.
-	for size := int64(minPageSize); size <= maxPageSize; size *= 2 {
-		second, err := readMeta(r, 1, size)
+	for pageSize := int64(minPageSize); pageSize <= maxPageSize; pageSize *= 2 {
+		second, err := readMeta(r, 1, pageSize)
 		if fatal(err) {
 			return nil, err
 		}
-		if err == nil && int64(second.pageSize) == size {
-			return newFile(r, second, asDamage(firstErr, 0, 0))
+		if err == nil && int64(second.pageSize) == pageSize {
+			return newFile(r, size, second, asDamage(firstErr, 0, 0))
 		}
 		var d *Damage
 		if errors.As(err, &d) && errors.Is(firstErr, ErrNotBolt) {
@@ -180,14 +181,22 @@ func readMeta(r io.ReaderAt, page uint64, at int64) (meta, error) {
 	return out, nil
 }
 
-func newFile(r io.ReaderAt, m meta, beside *Damage) (*File, error) {
-	return &File{r: r, pageSize: int64(m.pageSize), pages: m.high, root: m.root, freelist: m.freelist, beside: beside}, nil
+func newFile(r io.ReaderAt, length int64, m meta, beside *Damage) (*File, error) {
+	return &File{r: r, length: length, pageSize: int64(m.pageSize), pages: m.high, root: m.root, freelist: m.freelist, beside: beside}, nil
 }
 
 // PageSize is how many bytes a page has.
 func (f *File) PageSize() int64 { return f.pageSize }
 
-// Size is how long the file has to be by its own header, in bytes. It may be longer.
+// whole says whether the file is as long as its header says: what is held for each page is then no more than the file could have.
+func (f *File) whole() error {
+	if f.Size() > f.length {
+		return f.damage(0, "says that there are %d bytes of pages, and the file has %d", f.Size(), f.length)
+	}
+	return nil
+}
+
+// Size is how long the file has to be by its own header, in bytes. It may be longer; of one that is shorter nothing else is read.
 func (f *File) Size() int64 { return int64(f.pages) * f.pageSize }
 
 // damage makes a Damage.

@@ -18,7 +18,7 @@ const (
 
 	// readAhead is how much is read of a page before it is known how far it goes on; few values of Kubernetes are larger.
 	readAhead = 16 << 10
-	// maxRun is how long a page may be together with those that it goes on over. A leaf has three values at most where they are this large, and etcd refuses requests of more than
+	// maxRun is how long a page may be together with those that it goes on over. A leaf has four values at most where they are this large, and etcd refuses requests of more than
 	// 1.5 MiB unless its --max-request-bytes was raised. It bounds the memory that is needed.
 	maxRun = 64 << 20
 	// maxBranch is the same for branches, of which there is one for each level at once. Keys of etcd are short.

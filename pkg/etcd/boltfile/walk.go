@@ -22,8 +22,8 @@ type Leaf struct {
 // Page is the page's number; that of a bucket so small that it lies within another page is that page's.
 func (l *Leaf) Page() uint64 { return l.id }
 
-// Size is how much memory it takes, in bytes.
-func (l *Leaf) Size() int { return len(l.buf) }
+// Capacity is how much memory it takes, in bytes: as much as the largest page that was read into it.
+func (l *Leaf) Capacity() int { return cap(l.buf) }
 
 // Len is how many keys it has.
 func (l *Leaf) Len() int { return l.count }
@@ -53,6 +53,9 @@ type Bucket struct {
 
 // Buckets returns what the database consists of, by name. Of each page on the way it is checked that it can be what it says, and of nothing else.
 func (f *File) Buckets(ctx context.Context) (map[string]Bucket, error) {
+	if err := f.whole(); err != nil {
+		return nil, err
+	}
 	return f.buckets(ctx, newWalk(f))
 }
 
@@ -84,6 +87,9 @@ func (f *File) buckets(ctx context.Context, w *walk) (map[string]Bucket, error) 
 //
 // An error is of visit, of the context, of the reader, or wraps a *Damage; what had been visited by then was no less sound for that.
 func (b Bucket) Down(ctx context.Context, visit func(*Leaf) error) error {
+	if err := b.file.whole(); err != nil {
+		return err
+	}
 	return newWalk(b.file).down(ctx, b, visit)
 }
 
@@ -184,6 +190,9 @@ func (w *walk) pageDown(ctx context.Context, depth int, id uint64, least, limit 
 func (f *File) Check(ctx context.Context, visit func(Bucket, *Leaf) error) (used uint64, err error) {
 	if f.beside != nil {
 		return 0, f.beside
+	}
+	if err := f.whole(); err != nil {
+		return 0, err
 	}
 	w := newWalk(f)
 	if err := w.mark(0, 1, "a header"); err != nil {
