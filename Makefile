@@ -1,4 +1,4 @@
-# The two that matter: `make drill` proves a recovery, `make test` runs every test.
+# The two that matter: `make drill` proves a recovery, `make test` runs the tests.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -56,6 +56,10 @@ fuzz: ## Fuzz what reads files that may be damaged, each target for FUZZTIME (10
 	@for target in ./pkg/etcd/boltfile:FuzzCheck ./pkg/etcd:FuzzRecord ./pkg/etcd:FuzzSidecar ./pkg/inventory:FuzzDecodable ./pkg/inventory:FuzzSurvey ./pkg/rehearsal:FuzzExpectations; do \
 	  go test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x; \
 	done
+
+.PHONY: damaged
+damaged: ## Verify ten thousand snapshots, each damaged in another way, and print how many came to which answer
+	go test -count=1 -v -run '^TestTenThousandMutants$$' ./pkg/inventory
 
 .PHONY: e2e
 e2e: engine build ## Run the tests on real kind clusters
@@ -124,7 +128,7 @@ lint: ## Run the linters
 	go -C hack/nodeimage tool -modfile='$(CURDIR)/hack/tools/go.mod' golangci-lint run --config '$(CURDIR)/.golangci.yaml' ./...
 
 .PHONY: generate
-generate: ## Write the generated documentation: the reference and the lessons
+generate: ## Write the generated documentation: the reference, the lessons and the hazards
 	go run ./hack/docs docs
 
 .PHONY: clean

@@ -124,10 +124,12 @@ func (r *reachFlags) endpoint() (etcd.Endpoint, error) {
 	switch {
 	case err != nil:
 		return ep, usagef("--endpoints: %w", err)
+	case u.User != nil: // it would be shown, and noted beside the snapshot
+		return ep, usagef("--endpoints has a user in its address; give --user, and $ETCDCTL_PASSWORD")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Port() == "":
 		return ep, usagef("--endpoints %s: it looks like https://HOST:2379", r.endpoints[0])
 	case u.Scheme == "http" && (r.caFile != "" || r.certFile != "" || r.keyFile != ""):
-		return ep, usagef("--endpoints %s is reached without certificates, and some are given: write https", r.endpoints[0])
+		return ep, usagef("--endpoints %s is reached without certificates, and some are given with --cacert, --cert or --key, or with $ETCDCTL_CACERT, $ETCDCTL_CERT or $ETCDCTL_KEY: write https", r.endpoints[0])
 	case u.Scheme == "http":
 		return ep, nil
 	case r.caFile == "":

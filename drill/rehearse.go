@@ -250,7 +250,7 @@ func printRehearsal(w io.Writer, r rehearsal.Result, taken string) error {
 	}
 	if r.Condition == string(etcd.ConditionSound) {
 		s := r.Snapshot
-		fmt.Fprintf(w, "\n%d keys at revision %d, %s, %s\n", s.Keys, s.Revision, megabytes(s.Bytes), taken)
+		fmt.Fprintf(w, "\n%s at revision %d, %s, %s\n", keys(s.Keys), s.Revision, megabytes(s.Bytes), taken)
 	}
 	if r.Reason != "" {
 		fmt.Fprintf(w, "\n%s\n", r.Reason)

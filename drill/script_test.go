@@ -36,13 +36,14 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"drill": main
 //	obeying STATUS PROGRAM ARG... is exits, for a process that permissions hold for, also if that of the test belongs to root; needs [obeying]
 //	inorder FILE                  each line of the file is part of a line of standard output, in this order
 //
-// $SNAPSHOTS is the folder of the snapshots of a real cluster, and $ETCD, $ANOTHER_ETCD and $GUARDED_ETCD are addresses of etcds without certificates, the last with a user root, whose password is
+// $SNAPSHOTS is the folder of the snapshots of a real cluster, $NEWER one that says that it is of an etcd of the future, and $ETCD, $ANOTHER_ETCD and $GUARDED_ETCD are addresses of etcds without certificates, the last with a user root, whose password is
 // sesame.
 func TestScripts(t *testing.T) {
 	snapshots, err := filepath.Abs("../testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
+	newer := etcdtest.Newer(t, filepath.Join(snapshots, "kubeadm-v1.37-etcd-3.6.db"))
 	server := etcdtest.Serve(t, t.TempDir(), nil)
 	if _, err := server.Client.Put(t.Context(), "/registry/example.com/widgets/default/a", `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"namespace":"default","name":"a"}}`); err != nil {
 		t.Fatal(err)
@@ -59,6 +60,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
 			env.Setenv("KIND_EXPERIMENTAL_PROVIDER", "")
 			env.Setenv("SNAPSHOTS", snapshots)
+			env.Setenv("NEWER", newer)
 			env.Setenv("ETCD", server.Endpoint.URL)
 			env.Setenv("ANOTHER_ETCD", another.Endpoint.URL)
 			env.Setenv("GUARDED_ETCD", guarded.Endpoint.URL)

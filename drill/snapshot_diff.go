@@ -305,9 +305,9 @@ func (s side) describe(d inventory.Side) diffSide {
 
 func (s diffSide) String() string {
 	if s.Path == "" {
-		return fmt.Sprintf("%s: %d keys at revision %d, now", s.Endpoint, s.Keys, s.Revision)
+		return fmt.Sprintf("%s: %s at revision %d, now", s.Endpoint, keys(int64(s.Keys)), s.Revision)
 	}
-	return fmt.Sprintf("%s: %d keys at revision %d, %s", s.Path, s.Keys, s.Revision, takenAt(*s.TakenAt, s.noted))
+	return fmt.Sprintf("%s: %s at revision %d, %s", s.Path, keys(int64(s.Keys)), s.Revision, takenAt(*s.TakenAt, s.noted))
 }
 
 func (d difference) print(to io.Writer, fields bool) error {

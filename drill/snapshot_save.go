@@ -42,7 +42,8 @@ Without FILE it is etcd-NAME-DATE-TIME.db in this folder. The folder must exist,
 
 ` + reachHelp + `
 
-Exit status: 0 it is there and sound, 1 it couldn't be taken, 2 usage, 3 what etcd sent isn't sound, 130 interrupted.`,
+Exit status: 0 it is there and sound, 1 it couldn't be taken, 2 usage, 3 what etcd sent isn't sound (nothing is there then) or holds a value that Kubernetes
+can't read (it is there then, as what etcd holds), 130 interrupted.`,
 		Example: `  drill snapshot save --cluster staging
   sudo drill snapshot save /backup/etcd.db --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
     --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key`,
@@ -122,9 +123,17 @@ func snapshotSave(ctx context.Context, o snapshotSaveOptions) error {
 	}
 	bar := term.NewTransfer(o.app.Stderr, o.app.ErrTerminal, "snapshot of "+ep.URL)
 	uid := ""
+	var unreadable error
 	info, err := etcd.Save(ctx, ep, o.path, etcd.InAnyFolder(), etcd.WithProgress(bar.Tell), etcd.VerifyBy(func(ctx context.Context, path string) (plan.SnapshotInfo, error) {
 		v, err := inventory.Verify(ctx, o.app.Worker, path, false)
 		uid = v.KubeSystemUID
+		if errors.Is(err, etcd.ErrDamaged) {
+			// Is it the file, or a value that etcd itself holds like that? Such an etcd is to have backups as well.
+			if info, err2 := etcd.Verify(ctx, o.app.Worker, path); err2 == nil {
+				unreadable = err
+				return info, nil
+			}
+		}
 		return v.Snapshot, err
 	}))
 	unseen := bar.Close() // who saves without seeing how far it is gets all of it
@@ -139,10 +148,18 @@ func snapshotSave(ctx context.Context, o snapshotSaveOptions) error {
 	if err := etcd.WriteSidecar(o.path, s); err != nil {
 		return fmt.Errorf("the snapshot is there and sound: %s; but what there is to know of it could not be written beside it: %w", o.path, err)
 	}
+	if unreadable != nil {
+		fmt.Fprintf(o.app.Stderr, "drill: %s is what etcd holds, and saved; but etcd holds something that Kubernetes can't read, in the backup as in the cluster: %v\n", o.path, unreadable)
+		unseen = errors.Join(unseen, exitError{exitFailed})
+	}
 	if o.output != asTable {
 		return errors.Join(o.output.document(o.app.Stdout, savedSnapshot{Path: o.path, Sidecar: s}), unseen)
 	}
-	_, err = fmt.Fprintf(o.app.Stdout, "%s: %d keys at revision %d, %s, of etcd %s\n  sha256 %s\n  verified; %s says what isn't in it\n",
-		o.path, s.Keys, s.Revision, megabytes(s.Bytes), s.EtcdVersion, s.SHA256, etcd.SidecarPath(o.path))
+	verified := "verified; "
+	if unreadable != nil {
+		verified = ""
+	}
+	_, err = fmt.Fprintf(o.app.Stdout, "%s: %s at revision %d, %s, of etcd %s\n  sha256 %s\n  %s%s says what isn't in it\n",
+		o.path, keys(s.Keys), s.Revision, megabytes(s.Bytes), s.EtcdVersion, s.SHA256, verified, etcd.SidecarPath(o.path))
 	return errors.Join(err, unseen)
 }

@@ -143,7 +143,7 @@ func (v verification) print(to io.Writer) error {
 	if s.EtcdVersion != "" {
 		version = "of etcd " + s.EtcdVersion
 	}
-	fmt.Fprintf(w, "  %d keys at revision %d, %s, %s, %s\n", s.Keys, s.Revision, megabytes(s.Bytes), version, takenAt(s.TakenAt, v.Sidecar != nil))
+	fmt.Fprintf(w, "  %s at revision %d, %s, %s, %s\n", keys(s.Keys), s.Revision, megabytes(s.Bytes), version, takenAt(s.TakenAt, v.Sidecar != nil))
 	sum := "the SHA-256 at its end, "
 	if s.NoChecksum {
 		sum = ""
@@ -157,6 +157,14 @@ func (v verification) print(to io.Writer) error {
 	}
 	_, err := io.WriteString(to, w.String())
 	return err
+}
+
+// keys says how many there are.
+func keys(n int64) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return fmt.Sprintf("%d keys", n)
 }
 
 // takenAt says when a snapshot was taken, or by what else that is judged.

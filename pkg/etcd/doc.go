@@ -5,8 +5,9 @@
 //
 // A snapshot is a bbolt database, and bbolt trusts what it maps into memory: a damaged page makes it panic, in a goroutine
 // of its own at times, and a page beyond the end of the file raises SIGBUS; neither can be recovered from. Whatever
-// opens a snapshot therefore runs in a child process, a Worker, which reaches WorkerMain in the same binary. Verify and
-// Restore turn the child's death into an ordinary error.
+// opens a snapshot with bbolt or etcdutl therefore runs in a child process, a Worker, which reaches WorkerMain in the same binary.
+// Restore and SnapshotKeys turn the child's death into an ordinary error. Verify has a child as well, so that it can be bounded;
+// what it does there, Examine, is safe in any process: package boltfile maps nothing and trusts no number in the file.
 //
 // # Errors
 //
