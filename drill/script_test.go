@@ -36,8 +36,8 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"drill": main
 //	obeying STATUS PROGRAM ARG... is exits, for a process that permissions hold for, also if that of the test belongs to root; needs [obeying]
 //	inorder FILE                  each line of the file is part of a line of standard output, in this order
 //
-// $SNAPSHOTS is the folder of the snapshots of a real cluster, $NEWER one that says that it is of an etcd of the future, and $ETCD, $ANOTHER_ETCD and $GUARDED_ETCD are addresses of etcds without certificates, the last with a user root, whose password is
-// sesame.
+// $SNAPSHOTS is the folder of the snapshots of a real cluster, $NEWER one that says that it is of an etcd of the future, and $ETCD, $ANOTHER_ETCD, $GUARDED_ETCD and $ODD_ETCD are addresses of etcds without certificates, the third
+// with a user root, whose password is sesame, and the last with a value that Kubernetes can't read.
 func TestScripts(t *testing.T) {
 	snapshots, err := filepath.Abs("../testdata")
 	if err != nil {
@@ -48,7 +48,10 @@ func TestScripts(t *testing.T) {
 	if _, err := server.Client.Put(t.Context(), "/registry/example.com/widgets/default/a", `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"namespace":"default","name":"a"}}`); err != nil {
 		t.Fatal(err)
 	}
-	another, guarded := etcdtest.Serve(t, t.TempDir(), nil), etcdtest.Serve(t, t.TempDir(), nil)
+	another, guarded, odd := etcdtest.Serve(t, t.TempDir(), nil), etcdtest.Serve(t, t.TempDir(), nil), etcdtest.Serve(t, t.TempDir(), nil)
+	if _, err := odd.Client.Put(t.Context(), "/registry/configmaps/default/broken", "nonsense"); err != nil {
+		t.Fatal(err)
+	}
 	guard(t, guarded)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -64,6 +67,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("ETCD", server.Endpoint.URL)
 			env.Setenv("ANOTHER_ETCD", another.Endpoint.URL)
 			env.Setenv("GUARDED_ETCD", guarded.Endpoint.URL)
+			env.Setenv("ODD_ETCD", odd.Endpoint.URL)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -206,7 +206,7 @@ func look(l *boltfile.Leaf, value func(key, value []byte) error) error {
 		r, err := readRecord(l.Key(i), l.Value(i))
 		if err == nil && !r.tombstone && len(r.Key) > 0 {
 			if err = value(r.Key, r.Value); err != nil {
-				err = recordError("the value of %s at revision %d can't be read: %v", printable(r.Key), r.rev.Main, err)
+				err = &told{text: fmt.Sprintf("the value of %s at revision %d can't be read: %v", printable(r.Key), r.rev.Main, err), kind: errValue}
 			}
 		}
 		if err != nil {

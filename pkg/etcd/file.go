@@ -116,7 +116,11 @@ func (f *File) why(err error) error {
 	}
 	var d *boltfile.Damage
 	if errors.As(err, &d) || errors.Is(err, errRecord) {
-		return fmt.Errorf("%w: %w; %s", ErrDamaged, err, takeAnother)
+		hint := takeAnother
+		if errors.Is(err, errValue) {
+			hint += "; if that says the same, it is so in etcd: mend the object there, or delete it"
+		}
+		return fmt.Errorf("%w: %w; %s", ErrDamaged, err, hint)
 	}
 	return err
 }
@@ -367,6 +371,9 @@ func (h *history) split(at mvcc.Revision) {
 
 // errRecord is behind what recordError makes: a record that can't be.
 var errRecord = errors.New("a record that can't be")
+
+// errValue is behind an error about a value that can't be what it should. etcd doesn't care, so it may be so in etcd.
+var errValue = fmt.Errorf("%w, for its value", errRecord)
 
 func recordError(format string, args ...any) error {
 	return &told{text: fmt.Sprintf(format, args...), kind: errRecord}

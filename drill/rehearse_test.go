@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestRehearseInterrupted: a Ctrl-C in the midst of a rehearsal ends it in order, and leaves nothing.
+func TestRehearseInterrupted(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			scratch := t.TempDir()
+			cmd := exec.CommandContext(ctx, "drill", "rehearse", "../testdata/kubeadm-v1.37-etcd-3.7.db", "--scratch-dir", scratch) // the one that TestMain puts into $PATH, for scripts
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			var said strings.Builder
+			for lines.Scan() {
+				if said.Len() == 0 { // the first part has ended, and others go on
+					if err := cmd.Process.Signal(signal); err != nil {
+						t.Fatal(err)
+					}
+				}
+				said.WriteString(lines.Text() + "\n")
+			}
+			var exit *exec.ExitError
+			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted || !strings.Contains(said.String(), "verdict interrupted") {
+				t.Errorf("%v:\n%s", err, said.String())
+			}
+			if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+				t.Errorf("%d entries are left in the scratch folder, %v", len(left), err)
+			}
+		})
+	}
+}
