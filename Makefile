@@ -40,7 +40,7 @@ drill: engine build ## Prove a recovery on a kind cluster made for it; brings up
 	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" bin/drill run deployment-loss $(ARGS)
 
 .PHONY: test
-test: test-unit e2e ## Run the tests; of those that are sabotaged or interrupted some, others each day; brings up all that is missing
+test: test-unit e2e ## Run the tests; of drills that are sabotaged, interrupted or played in other ways some, others each day; brings up all that is missing
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no container engine
@@ -66,7 +66,7 @@ e2e: engine build ## Run the tests on real kind clusters
 	@mkdir -p '$(REPORTS)'
 	@image="$$($(NODEIMAGE))" && export DRILL_NODE_IMAGE="$$image" && \
 	  export DRILL_KUBE_APISERVER="$$(go -C hack/nodeimage run . program kube-apiserver --kubernetes $(KUBERNETES))" && \
-	  go test -tags e2e -count=1 -timeout 45m ./pkg/cluster/kind && \
+	  go test -tags e2e -short -count=1 -timeout 45m ./pkg/cluster/kind && \
 	  go test -tags e2e -count=1 -timeout 20m -run APIServer ./pkg/rehearsal && \
 	  hack/e2e '$(LABELS)' '$(REPORTS)'
 
@@ -88,9 +88,9 @@ sabotage: engine ## Run the sabotaged drills alone: each fault must be caught by
 
 .PHONY: crash
 crash: MINUTES = 1440
-crash: engine build ## Kill drill before, in and after every step, on one and on three control planes; takes many hours
+crash: engine build ## Interrupt the making of clusters, and kill drill before, in and after every step, on one and on three control planes; takes many hours
 	@mkdir -p '$(REPORTS)'
-	@image="$$($(NODEIMAGE))" && DRILL_NODE_IMAGE="$$image" $(SUITE) '$(KILLS)'
+	@image="$$($(NODEIMAGE))" && export DRILL_NODE_IMAGE="$$image" && go test -tags e2e -count=1 -timeout 45m ./pkg/cluster/kind && $(SUITE) '$(KILLS)'
 
 .PHONY: bench
 bench: engine build ## Measure how long drills take the control plane away, as ratios, against the goals; takes two hours, or RUNS=3

@@ -33,8 +33,19 @@ type died struct {
 	takenUp string
 	// inPlace says that the directory of that rollback was in place by then: etcd may have been written to on it, so what it holds can't be held against the old one any more.
 	inPlace bool
-	// sample says that it is played with all the other specs, and not only in the suite of its own.
-	sample bool
+	// turn is the number of one that takes turns with others in `make test`, from 1 on, see crashing; 0 is for the suite of its own alone.
+	turn int
+}
+
+// crashTurns is of how many specs of crashes and of what is given up it is one's turn: each is a drill or two.
+const crashTurns = 3
+
+// crashing are the labels of the spec of a crash with a number.
+func crashing(number int) Labels {
+	if number == 0 {
+		return Label("crash")
+	}
+	return append(Label("crash"), turn(number, crashTurns)...)
 }
 
 // again says in the name of a spec what had become of the run before.
@@ -55,15 +66,16 @@ type takeUp struct {
 }
 
 // deaths are both moments of every step of the procedure's plan, and the midst of those that send what may arrive in part.
-func deaths(p procedure.Procedure, controlPlanes int, sample ...died) []died {
+func deaths(p procedure.Procedure, controlPlanes int, numbered ...died) []died {
 	var out []died
 	down := false
 	for _, s := range scenarios.Plan(scenarios.DeploymentLoss(), p, textbook(p, controlPlanes)).Steps {
 		down = down || s.Outage
 		for _, m := range momentsOf(s) {
-			d := died{step: s.Name, moment: m}
-			d.sample = slices.Contains(sample, d)
-			d.down = down
+			d := died{step: s.Name, moment: m, down: down}
+			if i := slices.IndexFunc(numbered, func(n died) bool { return n.step == d.step && n.moment == d.moment }); i >= 0 {
+				d.turn = numbered[i].turn
+			}
 			out = append(out, d)
 		}
 	}
@@ -154,11 +166,7 @@ func (p place) takes(ctx SpecContext, up takeUp, d died, id string) {
 // killed makes specs of what is done about runs that were killed, for each of the cases.
 func killed(p procedure.Procedure, on func() cluster.Cluster, cases []died, up takeUp) {
 	for _, d := range cases {
-		labels := Label("crash")
-		if d.sample {
-			labels = Label("crash", "sample")
-		}
-		It(strings.TrimSpace(fmt.Sprintf("%s: killed%s %s %s", up.command, d.again(), d.moment, d.step)), labels, func(ctx SpecContext) {
+		It(strings.TrimSpace(fmt.Sprintf("%s: killed%s %s %s", up.command, d.again(), d.moment, d.step)), crashing(d.turn), func(ctx SpecContext) {
 			manifest := manifestOf(ctx, on())
 			id := here().die(ctx, on().Name(), p, d)
 			refused := drill("run", "deployment-loss", "--cluster", on().Name(), "-o", "json")
@@ -261,8 +269,8 @@ var _ = Describe("a drill that is killed", Label("crashes"), func() {
 		resumed, back []died
 	}{
 		{"single", 1, procedure.KubeletStop(), resume(),
-			[]died{{step: "save-snapshot", moment: after}, {step: "swap-manifest", moment: after}},
-			[]died{{step: "start-kubelet", moment: after}}},
+			[]died{{step: "save-snapshot", moment: after, turn: 1}, {step: "swap-manifest", moment: after, turn: 2}},
+			[]died{{step: "start-kubelet", moment: after, turn: 3}}},
 		{"ha", 3, procedure.KubeletStop(), resume(), nil, nil},
 		{"swap", 1, swapping(procedure.KubeletStop()), resume(), nil, nil},
 		{"move", 1, procedure.ManifestMove(), resume(), nil, nil},

@@ -32,13 +32,14 @@ type doom struct {
 	ruin  func(dataDir string) [][]string
 	// stuck is the step that can't be carried out; "" where etcd may be ready for a moment, so that either its wait or the API server's can be it. why is part of what the report says of it.
 	stuck, why string
-	sample     bool
+	// turn is as that of died.
+	turn int
 }
 
 func dooms() []doom {
 	return []doom{
 		{
-			name: "the restored data directory holds no data", after: "restore-snapshot", stuck: "wait-etcd", why: "member", sample: true,
+			name: "the restored data directory holds no data", after: "restore-snapshot", stuck: "wait-etcd", why: "member", turn: 6,
 			ruin: func(dir string) [][]string {
 				return [][]string{{"mv", dir + "/member", dir + "-gone"}, {"touch", dir + "/member"}}
 			},
@@ -67,7 +68,7 @@ func dooms() []doom {
 		},
 		{
 			// In the outage: nothing is begun before it that can't be written down.
-			name: "the disk is full, but for the room that was kept for a third directory", after: "stop-control-plane", why: "no space left on device", sample: true,
+			name: "the disk is full, but for the room that was kept for a third directory", after: "stop-control-plane", why: "no space left on device", turn: 7,
 			ruin: func(dir string) [][]string {
 				run := path.Dir(dir)
 				return [][]string{
@@ -103,11 +104,7 @@ var _ = Describe("a recovery that can't come to its end", Ordered, ContinueOnFai
 	var c cluster.Cluster
 	BeforeAll(func(ctx SpecContext) { c = shared.oneNode(ctx) }, NodeTimeout(10*time.Minute))
 	for _, d := range dooms() {
-		labels := Label("crash")
-		if d.sample {
-			labels = Label("crash", "sample")
-		}
-		It("is given up and undone, and the old state is proven to be back: "+d.name, labels, func(ctx SpecContext) {
+		It("is given up and undone, and the old state is proven to be back: "+d.name, crashing(d.turn), func(ctx SpecContext) {
 			const limit = 25 * time.Second
 			r := start(runner.Job{Scenario: scenarios.DeploymentLoss(), Procedure: procedure.KubeletStop(), Cluster: c, Alter: d.into, OutageLimit: limit}).run(ctx)
 			Expect(r.Verdict).To(Equal(plan.VerdictFailed), "%s", r.Reason)

@@ -68,6 +68,9 @@ func textbook(p procedure.Procedure, controlPlanes int) *stage.Stage {
 	return stage.TextbookOf([]string{"first", "second", "third"}[:controlPlanes], p, "")
 }
 
+// otherWays is how many ways there are beside the usual one on one control plane; they take turns.
+const otherWays = 2
+
 // measured makes sure that the numbers of a run fit together.
 func measured(r report.Run) {
 	GinkgoHelper()
@@ -96,7 +99,7 @@ var _ = Describe("deployment-loss", func() {
 			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop()},
 				func() cluster.Cluster { return c })
 		})
-		Context("with manifest-move", Ordered, Label("manifest-move"), func() {
+		Context("with manifest-move", Ordered, Label("manifest-move"), turn(0, otherWays), func() {
 			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.ManifestMove(), open: []string{"service-answers", "new-work-runs"}},
 				func() cluster.Cluster { return c })
 		})
@@ -114,7 +117,7 @@ var _ = Describe("deployment-loss", func() {
 			Expect(*r.Loss.Revisions).To(BeNumerically(">=", made))
 			Expect(*r.Loss.Seconds).To(BeNumerically(">", 0))
 		}, SpecTimeout(5*time.Minute))
-		Context("with kubelet-stop, typed by hand", Ordered, Label("literal"), func() {
+		Context("with kubelet-stop, typed by hand", Ordered, Label("literal"), turn(1, otherWays), func() {
 			follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), literal: true},
 				func() cluster.Cluster { return c })
 		})
@@ -125,6 +128,6 @@ var _ = Describe("deployment-loss", func() {
 		BeforeAll(func(ctx SpecContext) { c = shared.newCluster(ctx, 3) }, NodeTimeout(15*time.Minute))
 		follow(play{scenario: scenarios.DeploymentLoss(), procedure: procedure.KubeletStop(), controlPlanes: 3},
 			func() cluster.Cluster { return c })
-		killed(procedure.KubeletStop(), func() cluster.Cluster { return c }, []died{{step: "join-etcd", moment: after, down: true, sample: true}}, resume())
+		killed(procedure.KubeletStop(), func() cluster.Cluster { return c }, []died{{step: "join-etcd", moment: after, down: true, turn: 4}}, resume())
 	})
 })

@@ -71,7 +71,7 @@ var _ = Describe("a data directory that is swapped", Ordered, ContinueOnFailure,
 		}
 		return id, before
 	}
-	It("is put back when the run was killed between the two renames", Label("crashes", "crash", "sample"), func(ctx SpecContext) {
+	It("is put back when the run was killed between the two renames", Label("crashes"), crashing(5), func(ctx SpecContext) {
 		id, before := between(ctx)
 		here().takes(ctx, rollback(), killed, id)
 		after, _ := manifests(ctx, c)

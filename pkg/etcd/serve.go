@@ -95,7 +95,13 @@ type hasRead struct {
 	Error    string `json:"error,omitempty"`
 }
 
-// Serve starts a real etcd server, the one that is built into this program, on a data directory, and returns when it serves, or with what it said when it ended. It has no gateway, and what it writes isn't synced to disk: it is for a
+const (
+	// serveLimit is how long a server may take until it serves, and readLimit until it has read all of its keys: some hundred times as long as one of 1 GB takes on a slow machine.
+	serveLimit = 10 * time.Minute
+	readLimit  = time.Hour
+)
+
+// Serve starts a real etcd server, the one that is built into this program, on a data directory, and returns when it serves, or with what it said when it ended; after ten minutes, the error wraps context.DeadlineExceeded. It has no gateway, and what it writes isn't synced to disk: it is for a
 // data directory that is thrown away.
 func Serve(ctx context.Context, w Worker, o ServeOptions) (*Server, error) {
 	s, err := newServer(&o)
@@ -131,14 +137,19 @@ func Serve(ctx context.Context, w Worker, o ServeOptions) (*Server, error) {
 			return nil
 		})
 	}()
+	limited, stop := context.WithTimeout(ctx, serveLimit)
+	defer stop()
 	select {
 	case r := <-ready:
 		s.Endpoint.URL, s.Revision = "https://"+r.Address, r.Revision
 		return s, nil
 	case <-s.ended:
 		return nil, fmt.Errorf("etcd on %s ended before it served: %w", o.DataDir, s.err)
-	case <-ctx.Done():
+	case <-limited.Done():
 		s.Stop()
+		if ctx.Err() == nil {
+			return nil, fmt.Errorf("etcd on %s doesn't serve after %s: %w", o.DataDir, serveLimit, limited.Err())
+		}
 		return nil, fmt.Errorf("start etcd on %s: %w", o.DataDir, ctx.Err())
 	}
 }
@@ -155,15 +166,17 @@ func (s *Server) Ended() <-chan struct{} { return s.ended }
 // Err says why the server ended; to be called after Ended.
 func (s *Server) Err() error { return s.err }
 
-// Contents returns what the server holds, once it has read all of it, by linearizable reads as its clients make them, though not over the network; ServeOptions.Prints must have been set.
+// Contents returns what the server holds, once it has read all of it, which may take an hour, by linearizable reads as its clients make them, though not over the network; ServeOptions.Prints must have been set.
 func (s *Server) Contents(ctx context.Context) (Contents, error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
 	select {
 	case <-s.told:
 		return s.contents, s.contents.Err
 	case <-s.ended:
 		return Contents{}, fmt.Errorf("etcd ended while it was read: %w", s.err)
 	case <-ctx.Done():
-		return Contents{}, ctx.Err()
+		return Contents{}, fmt.Errorf("etcd reads its own keys: %w", ctx.Err())
 	}
 }
 

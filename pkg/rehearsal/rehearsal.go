@@ -227,6 +227,9 @@ func (r *rehearsal) bringUp(ctx context.Context, dataDir string, size int64) (se
 		server, err = etcd.Serve(ctx, r.Worker, o)
 		return err
 	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, err // it may be this machine that is too slow
+	}
 	if err != nil {
 		return nil, r.unserved(ctx, err)
 	}

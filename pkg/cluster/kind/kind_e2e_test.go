@@ -249,9 +249,21 @@ func TestThreeControlPlanes(t *testing.T) {
 	checkNothingLeft(t, p, name, dir, volumes)
 }
 
+// interruptionTurns is of how many interruptions of a creation, each of which is half of one, it is one's turn with -short.
+const interruptionTurns = 3
+
+// takesTurns skips the i-th of some tests with -short, unless it is its turn: others are each day.
+func takesTurns(t *testing.T, i int) {
+	t.Helper()
+	const day = 24 * time.Hour
+	if testing.Short() && time.Now().Unix()/int64(day/time.Second)%interruptionTurns != int64(i)%interruptionTurns {
+		t.Skip("it is another one's turn today; without -short all are run")
+	}
+}
+
 // TestCancelledCreation stops a creation at each of its steps, and some time into each.
 func TestCancelledCreation(t *testing.T) {
-	for _, test := range []struct {
+	for i, test := range []struct {
 		name          string
 		controlPlanes int
 		line          string
@@ -269,6 +281,7 @@ func TestCancelledCreation(t *testing.T) {
 		{"as the cluster is awaited", 1, "Waiting until a workload can run", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			takesTurns(t, i)
 			name := "ck-stop"
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

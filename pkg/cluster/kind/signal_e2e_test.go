@@ -85,7 +85,7 @@ func startChild(t *testing.T, dir, line string) *exec.Cmd {
 // TestCtrlC sends what a terminal sends on Ctrl-C: an interrupt to the whole group, kind's commands included. It does so
 // twice, as impatient people do.
 func TestCtrlC(t *testing.T) {
-	for _, test := range []struct {
+	for i, test := range []struct {
 		line  string
 		after time.Duration
 	}{
@@ -96,6 +96,7 @@ func TestCtrlC(t *testing.T) {
 		{"Starting control-plane", 3 * time.Second},
 	} {
 		t.Run(fmt.Sprintf("%s after %q", test.after, test.line), func(t *testing.T) {
+			takesTurns(t, i)
 			p, dir := provider(t, nil)
 			volumes := unusedVolumes(t, p)
 			child := startChild(t, dir, test.line)
@@ -116,8 +117,9 @@ func TestCtrlC(t *testing.T) {
 
 // TestKilledCreation leaves a creation no chance to clean up; what it left is known to be drill's all the same.
 func TestKilledCreation(t *testing.T) {
-	for _, line := range []string{"Preparing nodes", "Starting control-plane"} {
+	for i, line := range []string{"Preparing nodes", "Starting control-plane"} {
 		t.Run(line, func(t *testing.T) {
+			takesTurns(t, i)
 			p, dir := provider(t, nil)
 			volumes := unusedVolumes(t, p)
 			child := startChild(t, dir, line)
