@@ -153,12 +153,14 @@ func (e *engine) removeContainers(ctx context.Context, all []container) error {
 }
 
 // thawAll is typed on a node that is to be removed. With control groups of version 1 a process that is frozen can't be killed, and with it neither can the node: the engine thaws the node's own group
-// only. One below it stays frozen where the runc that was just changing its settings was killed (https://github.com/opencontainers/runc/issues/2105).
-const thawAll = `[ ! -d /sys/fs/cgroup/freezer ] ||
+// only. One below it stays frozen where the runc that was just changing its settings was killed (https://github.com/opencontainers/runc/issues/2105). So whoever would start another runc is halted first, with those
+// that run; once the engine has begun to kill, nothing can be typed on the node any more.
+const thawAll = `[ -d /sys/fs/cgroup/freezer ] || exit 0
+timeout 5 systemctl kill --signal=STOP kubelet containerd
 find /sys/fs/cgroup/freezer -name freezer.state -exec grep -q FROZEN {} \; -exec sh -c 'echo THAWED >"$1"' thaw {} \;`
 
 // thawTimeout bounds that.
-const thawTimeout = 5 * time.Second
+const thawTimeout = 10 * time.Second
 
 // names of containers.
 func names(all []container) []string {
