@@ -39,7 +39,7 @@ type ExpectedObject struct {
 	Namespace  string `yaml:"namespace"`
 	Name       string `yaml:"name"`
 	// Fields are values by path, in the notation of inventory.Fields. Where the path has several values, one of them must be it.
-	Fields map[string]any `yaml:"fields"`
+	Fields FieldValues `yaml:"fields"`
 }
 
 // ExpectedCount is how many there must be of a kind, in one namespace or in all.
@@ -48,6 +48,24 @@ type ExpectedCount struct {
 	Kind       string `yaml:"kind"`
 	Namespace  string `yaml:"namespace"`
 	Count      int64  `yaml:"count"`
+}
+
+// FieldValues are values by the paths of fields.
+type FieldValues map[string]any
+
+// UnmarshalYAML takes what YAML calls a timestamp for the text that it is in Kubernetes.
+func (f *FieldValues) UnmarshalYAML(n *yaml.Node) error {
+	asText(n)
+	return n.Decode((*map[string]any)(f))
+}
+
+func asText(n *yaml.Node) {
+	if n.ShortTag() == "!!timestamp" {
+		n.Tag = "!!str"
+	}
+	for _, within := range n.Content {
+		asText(within)
+	}
 }
 
 // ReadExpectations reads them from YAML. What isn't known, or makes no sense, is an error.

@@ -75,6 +75,8 @@ func TestExpectationsThatAreNotMet(t *testing.T) {
 		"nothing":   {"objects: [{apiVersion: v1, kind: ConfigMap, namespace: gone, name: shop}]", "nothing of that kind is in its place"},
 		"field":     {"objects: [{apiVersion: apps/v1, kind: Deployment, namespace: shop, name: nginx, fields: {spec.replicas: 3}}]", "it is 2, and should be 3"},
 		"type":      {"objects: [{apiVersion: apps/v1, kind: Deployment, namespace: shop, name: nginx, fields: {spec.replicas: '2'}}]", `it is 2, and should be "2"`},
+		"a time":    {"objects: [{apiVersion: apps/v1, kind: Deployment, namespace: shop, name: nginx, fields: {metadata.creationTimestamp: 2026-01-01T00:00:00Z}}]", `Z", and should be "2026-01-01T00:00:00Z"`},
+		"a list":    {"objects: [{apiVersion: apps/v1, kind: Deployment, namespace: shop, name: nginx, fields: {spec.replicas: [2026-01-01]}}]", `it is 2, and should be ["2026-01-01"]`},
 		"no field":  {"objects: [{apiVersion: apps/v1, kind: Deployment, namespace: shop, name: nginx, fields: {spec.paused: true}}]", "there is no such field"},
 		"a Secret":  {"objects: [{apiVersion: v1, kind: Secret, namespace: shop, name: door, fields: {data.code: aGVsbG8=}}]", "it is another one; neither is shown"},
 		"other API": {"objects: [{apiVersion: example.com/v1, kind: Deployment, namespace: shop, name: nginx}]", "there is no such kind"},
