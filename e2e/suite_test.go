@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gexec"
 
+	"github.com/etcd-drill/drill/e2e/calendar"
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
 	"github.com/etcd-drill/drill/pkg/etcd"
@@ -103,11 +104,9 @@ func (l *lab) newCluster(ctx context.Context, controlPlanes int) cluster.Cluster
 	return c
 }
 
-// turn are the labels of the i-th of some specs that take turns: `make test` leaves those with the label turns out, but for the ones that have the label sample as well, one of so many, others each day. So none is left out for longer than
-// that many days.
+// turn are the labels of the i-th of some specs that take turns: `make test` leaves those with the label turns out, but for the ones that have the label sample as well, one of so many, others each day.
 func turn(i, of int) Labels {
-	const day = 24 * 60 * 60
-	if int64(i%of) == time.Now().Unix()/day%int64(of) {
+	if calendar.Turn(i, of, time.Now()) {
 		return Label("turns", "sample")
 	}
 	return Label("turns")

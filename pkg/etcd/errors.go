@@ -1,6 +1,11 @@
 package etcd
 
-import "errors"
+import (
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+)
 
 // What can be wrong with a snapshot file. Verify and Restore wrap exactly one of these when the file is to blame.
 var (
@@ -38,3 +43,15 @@ var (
 	// be the reason.
 	ErrWorker = errors.New("etcd worker failed")
 )
+
+// LacksMeans says whether an error is for want of something that this machine should have: room, files, memory, a disk that can be read. etcd tells of it in words alone.
+func LacksMeans(err error) bool {
+	return slices.ContainsFunc(lacks(), func(want syscall.Errno) bool {
+		return errors.Is(err, want) || strings.Contains(err.Error(), want.Error())
+	})
+}
+
+// lacks are the errors of an operating system that say so.
+func lacks() []syscall.Errno {
+	return []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EIO, syscall.EROFS}
+}

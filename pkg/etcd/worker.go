@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -322,10 +321,8 @@ func (t *tail) saysWhyGoDied() bool { _, died := t.lines(); return died }
 // lacksMeans says whether a Go program died for want of memory or of threads, as Go itself calls that, or of what else a machine must have, as etcd says when it panics for that.
 func (t *tail) lacksMeans() bool {
 	lines, died := t.lines()
-	return died && slices.ContainsFunc([]string{
-		"out of memory", "cannot allocate memory", "failed to reserve", "newosproc", "pthread_create",
-		syscall.ENOSPC.Error(), syscall.EDQUOT.Error(), syscall.EMFILE.Error(), syscall.ENFILE.Error(), syscall.EIO.Error(), syscall.EROFS.Error(),
-	}, func(said string) bool { return strings.Contains(lines[0], said) })
+	return died && (LacksMeans(errors.New(lines[0])) ||
+		slices.ContainsFunc([]string{"out of memory", "failed to reserve", "newosproc", "pthread_create"}, func(said string) bool { return strings.Contains(lines[0], said) }))
 }
 
 // lastLines returns the n lines that say most: those from the reason on where a Go program died, or else the last.

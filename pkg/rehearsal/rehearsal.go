@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/etcd-drill/drill/pkg/etcd"
@@ -94,7 +93,7 @@ func (r *rehearsal) conclude(ctx context.Context, err error) {
 		r.result.Verdict, r.result.Reason, r.result.Condition = plan.VerdictFailed, err.Error(), string(etcd.ConditionChanged)
 	case errors.As(err, &bad):
 		r.result.Verdict, r.result.Reason = plan.VerdictFailed, err.Error()
-	case known && !lacking(err):
+	case known && !etcd.LacksMeans(err):
 		r.result.Verdict, r.result.Reason, r.result.Condition = plan.VerdictFailed, err.Error(), string(condition)
 	default:
 		r.result.Verdict, r.result.Reason = plan.VerdictBroken, err.Error()
@@ -209,7 +208,7 @@ func (r *rehearsal) run(ctx context.Context) (err error) {
 // bringUp restores the file and starts etcd on it.
 func (r *rehearsal) bringUp(ctx context.Context, dataDir string, size int64) (server *etcd.Server, err error) {
 	if err := r.restore(ctx, dataDir); err != nil {
-		if _, says := etcd.ConditionOf(err); says && !lacking(err) {
+		if _, says := etcd.ConditionOf(err); says && !etcd.LacksMeans(err) {
 			return nil, &unfit{fmt.Errorf("the file is sound as far as drill can tell, and yet: %w", err)}
 		}
 		return nil, err
@@ -383,17 +382,10 @@ func (r *rehearsal) unmet() error {
 
 // blame says that the backup is to blame for an error, unless it is that this process was told to end, or could not start a child.
 func (r *rehearsal) blame(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, etcd.ErrWorker) || lacking(err) {
+	if ctx.Err() != nil || errors.Is(err, etcd.ErrWorker) || etcd.LacksMeans(err) {
 		return err
 	}
 	return &unfit{err}
-}
-
-// lacking says whether an error is for want of something that this machine should have. etcd tells of it in words alone.
-func lacking(err error) bool {
-	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EIO, syscall.EROFS}, func(want error) bool {
-		return errors.Is(err, want) || strings.Contains(err.Error(), want.Error())
-	})
 }
 
 // ended says whether a server has.
@@ -417,11 +409,11 @@ func (r *rehearsal) readBack(ctx context.Context, server *etcd.Server, heard *au
 		case err != nil && ended(server):
 			return r.unserved(ctx, err)
 		}
-		same = err == nil && r.index.equals(contents.Prints)
-		r.index.compared = int64(len(contents.Prints))
+		if same = err == nil && r.index.equals(contents.Prints); same {
+			r.index.compared = int64(len(contents.Prints))
+		}
 	}
 	if !same {
-		r.index.compared = 0
 		if err := r.readOver(ctx, server, heard); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcd-drill/drill/e2e/calendar"
 	"github.com/etcd-drill/drill/pkg/cluster"
 	"github.com/etcd-drill/drill/pkg/cluster/clustertest"
 	"github.com/etcd-drill/drill/pkg/cluster/kind"
@@ -255,8 +256,7 @@ const interruptionTurns = 3
 // takesTurns skips the i-th of some tests with -short, unless it is its turn: others are each day.
 func takesTurns(t *testing.T, i int) {
 	t.Helper()
-	const day = 24 * time.Hour
-	if testing.Short() && time.Now().Unix()/int64(day/time.Second)%interruptionTurns != int64(i)%interruptionTurns {
+	if testing.Short() && !calendar.Turn(i, interruptionTurns, time.Now()) {
 		t.Skip("it is another one's turn today; without -short all are run")
 	}
 }
