@@ -268,9 +268,12 @@ func (d *decoder) kindOf(resource string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Kind: resource}
 }
 
-// visible is a text as a terminal can show it: what controls one, or can't be seen, is written as Go does.
+// visible is a text as a terminal can show it: what controls one, or can't be seen, is written as Go does. Bytes that are no UTF-8 are replaced one by one, as encoding/json does: the same name is the same, whichever way it was read.
 func visible(text string) string {
-	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+	if !utf8.ValidString(text) {
+		text = string([]rune(text))
+	}
+	if strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
 		return text
 	}
 	q := strconv.Quote(text)
