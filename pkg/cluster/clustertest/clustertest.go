@@ -34,7 +34,8 @@ import (
 const limit = 2 * time.Minute
 
 // Run runs the suite on the cluster that open returns. It is called once; the cluster is a working one, and all that the
-// suite writes to its nodes is below a folder that it removes.
+// suite writes to its nodes is below a folder that it removes. With -short the last node stands for all, which on a cluster
+// of several is one that joined.
 func Run(t *testing.T, open func(t *testing.T) cluster.Cluster) {
 	c := open(t)
 	t.Run("Cluster", func(t *testing.T) {
@@ -53,7 +54,11 @@ func Run(t *testing.T, open func(t *testing.T) cluster.Cluster) {
 		})
 	})
 	t.Run("Node", func(t *testing.T) {
-		for _, n := range c.Nodes() {
+		nodes := c.Nodes()
+		if testing.Short() {
+			nodes = nodes[len(nodes)-1:]
+		}
+		for _, n := range nodes {
 			t.Run(string(n.Role())+" "+n.Name(), func(t *testing.T) {
 				t.Parallel()
 				runNode(t, n)
