@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ type ExpectedObject struct {
 	Kind       string `yaml:"kind"`
 	Namespace  string `yaml:"namespace"`
 	Name       string `yaml:"name"`
-	// Fields are values by path, in the notation of inventory.Fields. Where the path has several values, one of them must be it.
+	// Fields are values by path, in the notation of inventory.Fields, of the object in the version in which it is stored. Where the path has several values, one of them must be it; nil is for a field that must not be there.
 	Fields FieldValues `yaml:"fields"`
 }
 
@@ -68,10 +69,27 @@ func asText(n *yaml.Node) {
 	}
 }
 
+// maxExpectations is how long they may be, in bytes.
+const maxExpectations = 16 << 20
+
 // ReadExpectations reads them from YAML. What isn't known, or makes no sense, is an error.
 func ReadExpectations(r io.Reader) (*Expectations, error) {
+	content, err := io.ReadAll(io.LimitReader(r, maxExpectations+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxExpectations {
+		return nil, fmt.Errorf("it is longer than %d MiB", maxExpectations>>20)
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(content, &doc); err != nil {
+		return nil, err
+	}
+	if err := misread(&doc, ""); err != nil {
+		return nil, err
+	}
 	var e Expectations
-	d := yaml.NewDecoder(r)
+	d := yaml.NewDecoder(bytes.NewReader(content))
 	d.KnownFields(true)
 	if err := d.Decode(&e); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -82,8 +100,8 @@ func ReadExpectations(r io.Reader) (*Expectations, error) {
 	if err := d.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
 		return nil, errors.New("there is a second document in it")
 	}
-	if e.MaxAge < 0 || e.MinRevision < 0 || e.MinKeys < 0 {
-		return nil, errors.New("maxAge, minRevision and minKeys are at least 0")
+	if e.MinRevision < 0 || e.MinKeys < 0 {
+		return nil, errors.New("minRevision and minKeys are at least 0")
 	}
 	for i, o := range slices.Concat(e.Objects, e.Absent) {
 		what := fmt.Sprintf("objects[%d]", i)
@@ -113,6 +131,53 @@ func ReadExpectations(r io.Reader) (*Expectations, error) {
 	return &e, nil
 }
 
+// misread finds what the decoder would take for less than what is written: a number with a fraction for one without, and a name with nothing behind it, or an empty element of a list, for nothing that is expected. Within fields
+// anything may stand.
+func misread(n *yaml.Node, name string) error {
+	if n.Kind == yaml.ScalarNode {
+		switch {
+		case n.ShortTag() == "!!null" && name != "":
+			return fmt.Errorf("line %d: nothing is said of %s; say what is expected, or leave it out", n.Line, name)
+		case slices.Contains([]string{"minRevision", "minKeys", "count"}, name) && n.ShortTag() != "!!int":
+			return fmt.Errorf("line %d: %s is a whole number, as in 500", n.Line, name)
+		case name == "maxAge" && !moreThanNothing(n.Value):
+			return fmt.Errorf("line %d: maxAge is a time of more than 0, written like 26h or 90m", n.Line)
+		}
+	}
+	for i, within := range n.Content {
+		of := name
+		if n.Kind == yaml.MappingNode {
+			if i%2 == 0 || n.Content[i-1].Value == "fields" && within.Kind == yaml.MappingNode {
+				continue
+			}
+			of = n.Content[i-1].Value
+		}
+		if err := misread(within, of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moreThanNothing says whether a text is a time of more than 0.
+func moreThanNothing(text string) bool {
+	d, err := time.ParseDuration(text)
+	return err == nil && d > 0
+}
+
+// fieldsOf are the names of what may stand in a type of this package.
+func fieldsOf(name string) []string {
+	var out []string
+	for _, of := range []any{Expectations{}, ExpectedObject{}, ExpectedCount{}} {
+		if t := reflect.TypeOf(of); t.Name() == name {
+			for i := range t.NumField() {
+				out = append(out, t.Field(i).Tag.Get("yaml"))
+			}
+		}
+	}
+	return out
+}
+
 // onOneLine says what YAML finds without line breaks, and without the names of types.
 func onOneLine(err error) error {
 	var many *yaml.TypeError
@@ -121,13 +186,13 @@ func onOneLine(err error) error {
 	}
 	var out []string
 	for _, e := range many.Errors {
-		e, _, _ = strings.Cut(e, " in type ")
+		e, in, _ := strings.Cut(e, " in type ")
+		if names := fieldsOf(strings.TrimPrefix(in, "rehearsal.")); len(names) > 0 {
+			e += "; there are " + strings.Join(names, ", ")
+		}
 		// What stands there may be of a Secret.
-		if line, kind, is := strings.Cut(e, "cannot unmarshal "); is {
+		if line, _, is := strings.Cut(e, "cannot unmarshal "); is {
 			e = line + "it is of another type than it should be"
-			if strings.HasSuffix(kind, "time.Duration") {
-				e = line + "a time is written like 26h or 90m"
-			}
 		}
 		out = append(out, e)
 	}
@@ -164,6 +229,8 @@ type audience struct {
 	locked []lockedObject
 	// anywhere says of objects that must be absent, and for which no namespace is given, in which they are.
 	anywhere map[plan.Object][]string
+	// inNone and inSome say of which kinds there are objects that belong to the whole cluster, and ones in a namespace.
+	inNone, inSome map[kindIn]bool
 	// renewed is when the newest Lease in it was.
 	renewed time.Time
 }
@@ -181,7 +248,7 @@ func newAudience(e *Expectations) *audience {
 	if e == nil {
 		e = &Expectations{}
 	}
-	a := &audience{Expectations: e, finder: inventory.NewFinder(), wanted: map[plan.Object]*inventory.FoundObject{}, counts: map[kindIn]int64{}, near: map[kindIn][]string{}, groups: map[string]bool{}, anywhere: map[plan.Object][]string{}}
+	a := &audience{Expectations: e, finder: inventory.NewFinder(), wanted: map[plan.Object]*inventory.FoundObject{}, counts: map[kindIn]int64{}, near: map[kindIn][]string{}, groups: map[string]bool{}, anywhere: map[plan.Object][]string{}, inNone: map[kindIn]bool{}, inSome: map[kindIn]bool{}}
 	for _, o := range slices.Concat(e.Objects, e.Absent) {
 		a.wanted[o.object()] = nil
 		name := o.object()
@@ -237,13 +304,13 @@ func (a *audience) renewal(lease inventory.FoundObject) {
 // skew is by how much clocks may differ.
 const skew = 5 * time.Minute
 
-// age says whether the backup is young enough. noted says that when it was taken is known otherwise than by the file's time, which copying it changes: a file can't be younger than the newest Lease in it by more than it takes to renew
-// one, which on a cluster that runs are some seconds.
+// age says whether the backup is young enough. noted says that when it was taken is known otherwise than by the file's time, which copying it changes in either direction: it is as old as the newest Lease in it, or younger by no more
+// than it takes to renew one, which on a cluster that runs are some seconds. A Lease that says to be of a time to come doesn't count.
 func (a *audience) age(taken, now time.Time, noted bool) (fulfilled bool, detail string) {
 	how := "as was noted when it was taken"
 	if !noted {
 		how = "by the file's own time"
-		if !a.renewed.IsZero() && a.renewed.Before(taken) {
+		if !a.renewed.IsZero() && (a.renewed.Before(taken) || !a.renewed.After(now.Add(skew))) {
 			taken, how = a.renewed, "when the newest Lease in it was renewed"
 		}
 	}
@@ -266,6 +333,11 @@ func (a *audience) enter(name plan.Object, whole func() inventory.FoundObject) {
 		a.anywhere[wide] = append(in, name.Namespace)
 	}
 	in := kindIn{name.APIVersion, name.Kind, name.Namespace}
+	if kind := (kindIn{in.group, in.kind, ""}); in.namespace == "" {
+		a.inNone[kind] = true
+	} else {
+		a.inSome[kind] = true
+	}
 	if near, is := a.near[in]; is && len(near) < maxNear {
 		a.near[in] = append(near, name.Name)
 	}
@@ -311,6 +383,9 @@ func (a *audience) say(info plan.SnapshotInfo, now time.Time, noted bool) []Chec
 		case found == nil && !a.known(name):
 			enter(what, false, "%s", unknownKind)
 			continue
+		case found == nil && a.misplaced(name) != "":
+			enter(what, false, "it isn't there; %s", a.misplaced(name))
+			continue
 		case found == nil:
 			enter(what, false, "it isn't there; %s", a.others(name))
 			continue
@@ -320,6 +395,9 @@ func (a *audience) say(info plan.SnapshotInfo, now time.Time, noted bool) []Chec
 		}
 		for _, path := range slices.Sorted(maps.Keys(o.Fields)) {
 			fulfilled, detail := fieldIs(found, path, o.Fields[path])
+			if stored := found.Object.APIVersion; !fulfilled && stored != o.APIVersion && found.Content != nil {
+				detail += fmt.Sprintf("; it is stored as %s, in which fields may be elsewhere than in %s", stored, o.APIVersion)
+			}
 			enter(what+" "+path, fulfilled, "%s", detail)
 		}
 	}
@@ -332,20 +410,34 @@ func (a *audience) say(info plan.SnapshotInfo, now time.Time, noted bool) []Chec
 			enter("no "+what, false, "%s", unknownKind)
 		case len(a.anywhere[o.object()]) > 0:
 			enter("no "+what, false, "it is there, in namespace %s", strings.Join(a.anywhere[o.object()], ", "))
+		case a.misplaced(o.object()) != "":
+			enter("no "+what, false, "%s", a.misplaced(o.object()))
 		default:
 			enter("no "+what, true, "it isn't there")
 		}
 	}
 	for _, c := range a.AtLeast {
 		what := strings.TrimSpace((plan.Object{APIVersion: c.APIVersion, Kind: c.Kind, Namespace: c.Namespace}).String())
-		n := a.counts[c.kind()]
-		enter(strings.TrimSuffix(what, "/"), n >= c.Count, "there are %d, and there should be %d at least", n, c.Count)
+		n, hint := a.counts[c.kind()], ""
+		if misplaced := a.misplaced(plan.Object{APIVersion: c.kind().group, Kind: c.Kind, Namespace: c.Namespace}); misplaced != "" && n < c.Count {
+			hint = "; " + misplaced
+		}
+		enter(strings.TrimSuffix(what, "/"), n >= c.Count, "there are %d, and there should be %d at least%s", n, c.Count, hint)
 	}
 	return out
 }
 
 // unknownKind is said of a mistake in what is expected: with it, nothing would ever be found.
 const unknownKind = "there is no such kind, neither a built-in one nor one that the backup defines; is its apiVersion the right one, and is it written as in a manifest?"
+
+// misplaced says of an object for which a namespace is named that its kind has none, as far as there are objects of it; "" otherwise. With that mistake, nothing would ever be found.
+func (a *audience) misplaced(name plan.Object) string {
+	kind := kindIn{name.APIVersion, name.Kind, ""}
+	if name.Namespace == "" || !a.inNone[kind] || a.inSome[kind] {
+		return ""
+	}
+	return fmt.Sprintf("objects of kind %s belong to the whole cluster: leave the namespace out", name.Kind)
+}
 
 // known says whether there is a kind.
 func (a *audience) known(name plan.Object) bool {
@@ -354,6 +446,9 @@ func (a *audience) known(name plan.Object) bool {
 
 func (a *audience) others(name plan.Object) string {
 	near := a.near[kindIn{name.APIVersion, name.Kind, name.Namespace}]
+	if len(near) == 0 && name.Namespace == "" && a.inSome[kindIn{name.APIVersion, name.Kind, ""}] {
+		return "objects of that kind are in namespaces: say in which"
+	}
 	if len(near) == 0 {
 		return "nothing of that kind is in its place"
 	}

@@ -138,9 +138,18 @@ atLeast: [{apiVersion: farm.io/v1, kind: Ox, count: 2}]
 	if r.Verdict != plan.VerdictPassed {
 		t.Errorf("%s: %s", r.Verdict, r.Reason)
 	}
-	r = rehearse(t, t.Context(), rehearsal.Options{Path: path, Expect: expectations(t, `absent: [{apiVersion: farm.io/v1, kind: Ox, namespace: a, name: "1"}]`)})
-	if r.Verdict != plan.VerdictFailed || !strings.Contains(r.Reason, "it is there") {
-		t.Errorf("%s: %s", r.Verdict, r.Reason)
+	for expected, reason := range map[string]string{
+		`absent: [{apiVersion: farm.io/v1, kind: Ox, namespace: a, name: "1"}]`:                                              "it is there",
+		`objects: [{apiVersion: farm.io/v1, kind: Ox, name: "1"}]`:                                                           "objects of that kind are in namespaces: say in which",
+		`objects: [{apiVersion: farm.io/v1beta1, kind: Ox, namespace: a, name: "2", fields: {spec.horns: 2}}]`:               "it is stored as farm.io/v1, in which fields may be elsewhere than in farm.io/v1beta1",
+		`absent: [{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, namespace: a, name: oxen.farm.io}]`:  "belong to the whole cluster: leave the namespace out",
+		`objects: [{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, namespace: a, name: oxen.farm.io}]`: "belong to the whole cluster: leave the namespace out",
+		`atLeast: [{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, namespace: a, count: 1}]`:           "belong to the whole cluster: leave the namespace out",
+	} {
+		r = rehearse(t, t.Context(), rehearsal.Options{Path: path, Expect: expectations(t, expected)})
+		if r.Verdict != plan.VerdictFailed || !strings.Contains(r.Reason, reason) {
+			t.Errorf("%s: %s: %s", expected, r.Verdict, r.Reason)
+		}
 	}
 }
 
@@ -168,7 +177,7 @@ func TestAgeByWhatIsInIt(t *testing.T) {
 		"copied just now":        {says: "when the newest Lease in it was renewed"},
 		"noted":                  {noted: time.Now().Add(-time.Minute), says: "as was noted when it was taken", passed: true},
 		"a file of the future":   {noted: time.Now().Add(time.Hour), says: "which is yet to come"},
-		"a file older than that": {file: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), says: "by the file's own time"},
+		"a file older than that": {file: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), says: "when the newest Lease in it was renewed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tt.file.IsZero() {
@@ -187,22 +196,33 @@ func TestAgeByWhatIsInIt(t *testing.T) {
 
 func TestBadExpectations(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                      "nothing is expected",
-		"{}":                                    "nothing is expected",
-		"maxage: 1h":                            "line 1: field maxage not found",
-		"minKeys: 1\nobject: []":                "line 2: field object not found",
-		"maxAge: yesterday":                     "line 1",
-		"maxAge: -1h":                           "at least 0",
-		"minKeys: 1\n---\nminKeys: 2":           "second document",
-		"objects: [{kind: Pod, name: a}]":       "objects[0] needs apiVersion, kind and name",
-		"absent: [{apiVersion: v1, kind: Pod}]": "absent[0] needs",
+		"":                                  "nothing is expected",
+		"{}":                                "nothing is expected",
+		"maxage: 1h":                        "line 1: field maxage not found; there are maxAge, minRevision, minKeys, objects, absent, atLeast",
+		"minKeys: 1\nobject: []":            "line 2: field object not found",
+		"maxAge: yesterday":                 "line 1",
+		"maxAge: -1h":                       "line 1: maxAge is a time of more than 0",
+		"minKeys: 1\nmaxAge: 0s":            "line 2: maxAge is a time of more than 0",
+		"minKeys: -1":                       "at least 0",
+		"minKeys: 387.9":                    "line 1: minKeys is a whole number",
+		"minKeys: '5'":                      "line 1: minKeys is a whole number",
+		"minRevision: 99999999999999999999": "line 1: minRevision is a whole number",
+		"minKeys: 1\nmaxAge:":               "line 2: nothing is said of maxAge",
+		"minKeys: 1\nobjects:\n-":           "line 3: nothing is said of objects",
+		"minKeys: 1\nabsent:":               "line 2: nothing is said of absent",
+		"atLeast: [{apiVersion: v1, kind: Pod, count: 11.9}]":                               "line 1: count is a whole number",
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields:}]":                          "line 1: nothing is said of fields",
+		"objects: [{apiVersion: v1, kind: Pod, name: }]":                                    "line 1: nothing is said of name",
+		"minKeys: 1\n---\nminKeys: 2":                                                       "second document",
+		"objects: [{kind: Pod, name: a}]":                                                   "objects[0] needs apiVersion, kind and name",
+		"absent: [{apiVersion: v1, kind: Pod}]":                                             "absent[0] needs",
 		"absent: [{apiVersion: v1, kind: Pod, name: a, fields: {x: 1}}]":                    "can have no fields",
 		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'spec.': 1}}]":             `field "spec."`,
 		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'spec.containers[0': 1}}]": "field",
 		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'': 1}}]":                  `field ""`,
 		"atLeast: [{apiVersion: v1, kind: Pod}]":                                            "count of at least 1",
 		"- a":                                                                               "line 1: it is of another type",
-		"maxAge: 1d":                                                                        "line 1: a time is written like 26h or 90m",
+		"maxAge: 1d":                                                                        "line 1: maxAge is a time of more than 0, written like 26h or 90m",
 	} {
 		if _, err := rehearsal.ReadExpectations(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
