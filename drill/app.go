@@ -116,10 +116,12 @@ func Main(ctx context.Context, args []string, a *App) int {
 	case errors.As(err, &exit):
 		return exit.code
 	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.Stderr, "drill: "+strings.ReplaceAll(err.Error(), context.Canceled.Error(), "interrupted"))
+		return exitInterrupted
+	}
 	fmt.Fprintln(a.Stderr, "drill: "+err.Error())
 	switch {
-	case ctx.Err() != nil:
-		return exitInterrupted
 	case isUsage(err):
 		return exitUsage
 	default:
@@ -162,7 +164,7 @@ Exit status: 0 passed, 1 broken (the drill could not be carried out), 2 usage,
 	cmd.SetIn(a.Stdin)
 	cmd.SetOut(a.Stdout)
 	cmd.SetErr(a.Stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usagef("%w; see %q", err, c.CommandPath()+" --help") })
 	cmd.AddCommand(
 		newListCmd(a),
 		newRunCmd(a),

@@ -71,6 +71,8 @@ var ownFiles = regexp.MustCompile(`^(/dev/fd/|/dev/std|/proc/(self|thread-self|\
 func checkFile(path string) error {
 	st, err := os.Stat(path)
 	switch {
+	case path == "":
+		return errors.New("the name of the file is empty; is a variable not set?")
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no file %s", path)
 	case err != nil:
@@ -95,6 +97,9 @@ func checkFile(path string) error {
 	}
 	f, err := os.Open(path)
 	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; call drill as somebody who may read it", err)
+		}
 		return fmt.Errorf("it can't be read: %w", err)
 	}
 	return f.Close()

@@ -44,7 +44,7 @@ also when drill is interrupted or killed. Snapshots of etcd 3.4 and later can be
 
 With --expect the rehearsal is a gate. FILE is YAML; all of it may be left out, and what isn't known is an error:
 
-  maxAge: 26h                 # how old the snapshot may be; its time is that in SNAPSHOT.json, or else the file's own
+  maxAge: 26h                 # how old it may be: by SNAPSHOT.json, or else by the newest Lease in it, or else by the file's time
   minRevision: 100000
   minKeys: 500
   objects:                    # must be there, with these fields
@@ -55,10 +55,13 @@ With --expect the rehearsal is a gate. FILE is YAML; all of it may be left out, 
     fields:
       spec.replicas: 2
       spec.template.spec.containers[name=nginx].image: nginx:1.22.1
+      spec.paused: null       # there must be no such field
   absent:                     # must not be there
   - {apiVersion: v1, kind: Namespace, name: scratch}
   atLeast:                    # so many of a kind, in a namespace or in all
   - {apiVersion: v1, kind: Pod, namespace: kube-system, count: 5}
+
+An object is found whichever version of its group is written; fields are those of the version in which it is stored ("drill snapshot inspect --object").
 
 With --apiserver a real kube-apiserver is started on that etcd as well, and lists every object of every resource: that they can be read, converted and, with
 --encryption-config, decrypted. It has no controller manager and no kubelets around it, reaches nothing but that etcd and the plugin of a KMS that the configuration
@@ -84,7 +87,11 @@ Exit status: 0 passed, 1 broken (it could not be carried out), 2 usage, 3 failed
 				}
 			}
 			if expect != "" {
-				if o.expect, err = readExpectations(expect); err != nil {
+				o.expect, err = readExpectations(cmd.Context(), expect)
+				if cmd.Context().Err() != nil {
+					return err
+				}
+				if err != nil {
 					return usagef("--expect %s: %w", expect, err)
 				}
 			}
@@ -92,8 +99,12 @@ Exit status: 0 passed, 1 broken (it could not be carried out), 2 usage, 3 failed
 				return err
 			}
 			if o.scratchDir != "" {
-				if st, err := os.Stat(o.scratchDir); err != nil || !st.IsDir() {
+				st, err := os.Stat(o.scratchDir)
+				if err != nil || !st.IsDir() {
 					return usagef("--scratch-dir %s is no folder", o.scratchDir)
+				}
+				if st.Mode().Perm()&0o002 != 0 && st.Mode()&fs.ModeSticky == 0 {
+					return usagef("--scratch-dir %s has mode %04o, so that everybody can exchange what is put there; run `chmod o-w %s` or name another folder", o.scratchDir, st.Mode().Perm(), o.scratchDir)
 				}
 			}
 			if err := checkFile(o.path); err != nil {
@@ -160,13 +171,32 @@ func apiServerOf(cmd *cobra.Command, binary, encryption string, getenv func(stri
 	return &rehearsal.APIServerOptions{Binary: binary, Version: version, EncryptionConfig: encryption}, nil
 }
 
-func readExpectations(path string) (*rehearsal.Expectations, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// readExpectations reads them from a file, or a pipe, which nobody may ever write to.
+func readExpectations(ctx context.Context, path string) (*rehearsal.Expectations, error) {
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		return nil, errors.New("it is a directory; name a file in it")
 	}
-	defer func() { _ = f.Close() }()
-	return rehearsal.ReadExpectations(f)
+	type answer struct {
+		expectations *rehearsal.Expectations
+		err          error
+	}
+	read := make(chan answer, 1)
+	go func() {
+		f, err := os.Open(path)
+		if err != nil {
+			read <- answer{err: err}
+			return
+		}
+		defer func() { _ = f.Close() }()
+		e, err := rehearsal.ReadExpectations(f)
+		read <- answer{e, err}
+	}()
+	select {
+	case a := <-read:
+		return a.expectations, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("reading %s: %w", path, ctx.Err())
+	}
 }
 
 func rehearse(ctx context.Context, o rehearseOptions) error {
@@ -253,7 +283,7 @@ func printRehearsal(w io.Writer, r rehearsal.Result, taken string) error {
 		fmt.Fprintf(w, "\n%s at revision %d, %s, %s\n", keys(s.Keys), s.Revision, megabytes(s.Bytes), taken)
 	}
 	if r.Reason != "" {
-		fmt.Fprintf(w, "\n%s\n", r.Reason)
+		fmt.Fprintf(w, "\n%s%s\n", r.Reason, rawHint(etcd.Condition(r.Condition)))
 	}
 	_, err := fmt.Fprintf(w, "verdict %s; %.1f s in all\n", r.Verdict, r.Seconds)
 	return err

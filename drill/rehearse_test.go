@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -38,12 +39,26 @@ func TestRehearseInterrupted(t *testing.T) {
 				said.WriteString(lines.Text() + "\n")
 			}
 			var exit *exec.ExitError
-			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted || !strings.Contains(said.String(), "verdict interrupted") {
+			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted || !strings.Contains(said.String(), "verdict interrupted") || strings.Contains(said.String(), "FAIL") {
 				t.Errorf("%v:\n%s", err, said.String())
 			}
 			if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
 				t.Errorf("%d entries are left in the scratch folder, %v", len(left), err)
 			}
 		})
+	}
+}
+
+// TestExpectationsThatNeverCome: a pipe to which nobody writes doesn't keep drill from ending.
+func TestExpectationsThatNeverCome(t *testing.T) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = in.Close(), out.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if e, err := readExpectations(ctx, fmt.Sprintf("/dev/fd/%d", out.Fd())); e != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", e, err)
 	}
 }

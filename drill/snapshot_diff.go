@@ -100,8 +100,8 @@ Exit status: 0 it was compared, whatever the outcome, 1 it couldn't be, 2 usage,
 	return cmd
 }
 
-// only returns what says whether an object was asked for, and notes in there that one was.
-func (o snapshotDiffOptions) only(ctx context.Context, sides [2]side, there *bool) (func(plan.Object) bool, error) {
+// only returns what says whether an object was asked for, and notes in there that one was, and which of the namespaces that were named have objects.
+func (o snapshotDiffOptions) only(ctx context.Context, sides [2]side, there *bool, inhabited map[string]bool) (func(plan.Object) bool, error) {
 	ofKind := func(plan.Object) bool { return true }
 	if len(o.kinds) > 0 {
 		var err error
@@ -110,6 +110,9 @@ func (o snapshotDiffOptions) only(ctx context.Context, sides [2]side, there *boo
 		}
 	}
 	return func(object plan.Object) bool {
+		if slices.Contains(o.namespaces, object.Namespace) {
+			inhabited[object.Namespace] = true
+		}
 		asked := (len(o.namespaces) == 0 || slices.Contains(o.namespaces, object.Namespace)) && ofKind(object)
 		*there = *there || asked
 		return asked
@@ -177,8 +180,8 @@ func snapshotDiff(ctx context.Context, o snapshotDiffOptions) error {
 		}
 		sides[1] = side{name: ep.URL, source: inventory.FromEtcd(ep)}
 	}
-	there := false
-	only, err := o.only(ctx, sides, &there)
+	there, inhabited := false, map[string]bool{}
+	only, err := o.only(ctx, sides, &there, inhabited)
 	if err != nil {
 		return o.app.unsound(err)
 	}
@@ -186,8 +189,15 @@ func snapshotDiff(ctx context.Context, o snapshotDiffOptions) error {
 	if err != nil {
 		return o.app.unsound(err)
 	}
-	if !there && len(o.namespaces) > 0 { // with a mistake in a name, nothing would ever differ
+	// With a mistake in a name, nothing would ever differ.
+	if empty := slices.DeleteFunc(slices.Clone(o.namespaces), func(name string) bool { return inhabited[name] }); len(empty) > 0 {
+		return fmt.Errorf("on neither side is there anything in namespace %s", strings.Join(empty, ", "))
+	}
+	if !there && len(o.namespaces) > 0 {
 		return fmt.Errorf("on neither side is there anything in namespace %s%s", strings.Join(o.namespaces, ", "), ofKinds(o.kinds))
+	}
+	if len(o.kinds) > 0 && d.LeftOut > 0 && d.Same == 0 && d.None() {
+		return fmt.Errorf("nothing%s was compared: all of it, %s, is left out as what Kubernetes writes by itself; --all compares that, too", ofKinds(o.kinds), keys(int64(d.LeftOut)))
 	}
 	out := newDifference(sides, d)
 	if !out.SameCluster {

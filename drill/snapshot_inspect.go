@@ -40,7 +40,7 @@ which provider and key, and what would hurt after a restore: hazards, such as we
 file is only read; no cluster and no container engine are needed. Snapshots of etcd 3.4 and later can be read.
 
 With --object one object is printed as YAML, in the version in which it is stored, without metadata.managedFields; -o json prints all of it. The
-data and annotations of a Secret are hidden unless --show-secrets says otherwise.
+data and annotations of a Secret are hidden unless --show-secrets says otherwise. What begins with a slash is taken for a key of etcd.
 
 Exit status: 0 it was inspected, 1 it couldn't be, or there is no such object, 2 usage, 3 the snapshot isn't sound ("drill snapshot verify" says more),
 130 interrupted.`,
@@ -56,6 +56,11 @@ Exit status: 0 it was inspected, 1 it couldn't be, or there is no such object, 2
 					return usagef("--object: %w", err)
 				}
 				o.query = &q
+			}
+			for _, name := range []string{"top", "by-namespace"} {
+				if o.query != nil && cmd.Flags().Changed(name) {
+					return usagef("--%s is about what is told of the whole snapshot, and one --object is named; leave one of them out", name)
+				}
 			}
 			switch {
 			case o.showSecrets && o.query == nil:
@@ -74,7 +79,7 @@ Exit status: 0 it was inspected, 1 it couldn't be, or there is no such object, 2
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.raw, "raw", false, rawHelp)
-	f.StringVar(&object, "object", "", "print this object: KIND/NAMESPACE/NAME, or KIND/NAME; KIND may be a resource, and have .GROUP behind it")
+	f.StringVar(&object, "object", "", "print this object: KIND/NAMESPACE/NAME, or KIND/NAME, or a key of etcd; KIND may be a resource, and have .GROUP behind it")
 	f.BoolVar(&o.showSecrets, "show-secrets", false, "print the data of a Secret, too")
 	f.IntVar(&o.top, "top", defaultTop, "how many of the largest keys are named, and how many objects for each hazard")
 	f.BoolVar(&o.byNamespaces, "by-namespace", false, "count objects by namespace, too; -o json always does")
@@ -147,7 +152,7 @@ func factsOf(f etcd.Facts) etcdFacts {
 // unsound turns an error about a file that isn't sound into the exit status for it, after it was told.
 func (a *App) unsound(err error) error {
 	if condition, known := etcd.ConditionOf(err); known && err != nil {
-		fmt.Fprintf(a.Stderr, "drill: %s: %v\n", condition, err)
+		fmt.Fprintf(a.Stderr, "drill: %s: %v%s\n", condition, err, rawHint(condition))
 		return exitError{exitFailed}
 	}
 	return err

@@ -21,6 +21,14 @@ type snapshotVerifyOptions struct {
 	output outputFlag
 }
 
+// rawHint says of a file without a trailer how it is accepted all the same.
+func rawHint(c etcd.Condition) string {
+	if c != etcd.ConditionNoTrailer {
+		return ""
+	}
+	return " (or `drill snapshot save`); if this copy is all there is, --raw accepts it, and can't know whether it is what etcd wrote, and all of it"
+}
+
 // rawHelp says what is missing in a file without a trailer.
 const rawHelp = "accept a file without the checksum that etcd appends to a snapshot, such as a copy of DATADIR/member/snap/db: its pages and records are looked at all the same, but that they are what etcd wrote can't be known, and what " +
 	"etcd had acknowledged last may be in its write-ahead log alone"
@@ -41,7 +49,7 @@ func newSnapshotVerifyCmd(a *App) *cobra.Command {
   not-a-snapshot  it is something else
   newer           it is of a newer etcd than this drill can read
   changed         somebody wrote to it while it was read
-  sidecar-mismatch  it is sound, and FILE.json beside it is about another file
+  sidecar-mismatch  it is sound, and FILE.json beside it is about another file, or was cut
 
 Looked at are: its length; the SHA-256 at its end, over all that comes before ("etcdutl snapshot status" doesn't look at it); every page, and that each is in
 use once; etcd's buckets; that the records of the history have rising revisions; and that each value in that history is one that Kubernetes can read, as far as it
@@ -49,7 +57,7 @@ isn't encrypted. A child process reads it, in pieces: a bad file can't do any ha
 
 FILE.json is what "drill snapshot save" writes beside a snapshot.
 
-Exit status: 0 sound, 3 in any other condition, 1 it couldn't be read, 2 usage, 130 interrupted.`,
+Exit status: 0 sound, 3 in any other condition, 1 reading it failed, 2 usage, or there is no such file, or it can't be opened, 130 interrupted.`,
 		Example: `  drill snapshot verify /backup/etcd-last-night.db
   drill snapshot verify /backup/etcd-last-night.db -o json | jq -r .condition
   drill snapshot verify --raw /var/lib/etcd/member/snap/db`,
@@ -122,7 +130,7 @@ func verified(ctx context.Context, w etcd.Worker, path string, raw bool) (verifi
 	}
 	v.Condition = condition
 	if err != nil {
-		v.Reason = err.Error()
+		v.Reason = err.Error() + rawHint(condition)
 		return v, nil
 	}
 	v.Snapshot = &found.Snapshot

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/etcd-drill/drill/pkg/etcd"
 )
 
 // version is what the Go toolchain recorded in the binary.
@@ -16,13 +18,17 @@ type version struct {
 	Time     string `json:"time,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	// Etcd is the version of the etcd in it: the newest of which it reads snapshots.
+	Etcd string `json:"etcd"`
 }
 
 // String is the version on one line.
-func (v version) String() string { return fmt.Sprintf("drill %s %s %s", v.Version, v.Go, v.Platform) }
+func (v version) String() string {
+	return fmt.Sprintf("drill %s %s %s etcd-%s", v.Version, v.Go, v.Platform, v.Etcd)
+}
 
 func readVersion() version {
-	v := version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Etcd: etcd.OwnVersion()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
@@ -45,7 +51,7 @@ func newVersionCmd(a *App) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, as the Go toolchain recorded it",
+		Short: "Print the version, as the Go toolchain recorded it, and that of the etcd in drill",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := readVersion()

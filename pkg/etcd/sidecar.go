@@ -62,7 +62,7 @@ func (s Sidecar) Matches(info plan.SnapshotInfo) error {
 // maxSidecar is more than a sidecar can have, in bytes.
 const maxSidecar = 1 << 20
 
-// ReadSidecar reads the sidecar of a snapshot. Where there is none, the error wraps fs.ErrNotExist, also where something else has its name: what many tools write about a file is called like that. One that can't be used wraps ErrSidecar.
+// ReadSidecar reads the sidecar of a snapshot. Where there is none, the error wraps fs.ErrNotExist, also where something else has its name: what many tools write about a file is called like that. One that can't be used, or that was cut, wraps ErrSidecar.
 func ReadSidecar(snapshot string) (Sidecar, error) {
 	path := SidecarPath(snapshot)
 	st, err := os.Stat(path)
@@ -103,15 +103,21 @@ func SidecarOf(info *plan.SnapshotInfo) (*Sidecar, error) {
 func parseSidecar(path string, content []byte) (s Sidecar, err error) {
 	var is struct {
 		SchemaVersion *json.RawMessage `json:"schemaVersion"`
-		SHA256        *json.RawMessage `json:"sha256"`
 		TakenBy       *json.RawMessage `json:"takenBy"`
 	}
 	d := json.NewDecoder(bytes.NewReader(content))
-	if err := d.Decode(&is); err != nil || d.More() || is.SchemaVersion == nil || is.SHA256 == nil || is.TakenBy == nil {
+	err = d.Decode(&is)
+	// It is empty, or was cut: a copy that failed, and the snapshot was copied with it.
+	unreadable := len(content) < maxSidecar && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+	if !unreadable && (err != nil || d.More() || is.SchemaVersion == nil || is.TakenBy == nil) {
 		return Sidecar{}, fmt.Errorf("%w: %s is something else than what `drill snapshot save` writes", fs.ErrNotExist, path)
 	}
-	err = json.Unmarshal(content, &s)
+	if !unreadable {
+		err = json.Unmarshal(content, &s)
+	}
 	switch {
+	case unreadable:
+		err = fmt.Errorf("it ends before it is complete, after %d bytes", len(content))
 	case err != nil:
 	case s.SchemaVersion != 1:
 		err = fmt.Errorf("it has schema version %d, and this drill knows 1", s.SchemaVersion)

@@ -328,6 +328,9 @@ func (t *tail) lacksMeans() bool {
 // lastLines returns the n lines that say most: those from the reason on where a Go program died, or else the last.
 func (t *tail) lastLines(n int) string {
 	lines, died := t.lines()
+	if strings.TrimSpace(strings.Join(lines, "")) == "" {
+		return "(it wrote nothing: it may have been killed, as the kernel does when memory runs out)"
+	}
 	if died {
 		return strings.Join(lines[:min(n, len(lines))], "\n")
 	}

@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,14 +86,16 @@ func named(apiVersion, kind, namespace, name string) plan.Object {
 	return plan.Object{APIVersion: visible(apiVersion), Kind: visible(kind), Namespace: visible(namespace), Name: visible(name)}
 }
 
-// encryptionOf returns how an encrypted value begins, up to the ciphertext, and "" where it doesn't begin so.
+// encrypted matches how an encrypted value begins: provider, version, and the name of the key, which is whatever the configuration calls it.
+var encrypted = regexp.MustCompile(`^` + beginsEncrypted + `[a-z0-9]+:v[0-9]+[a-z0-9]*:[^:]+:`)
+
+// encryptionOf returns how an encrypted value begins, up to the ciphertext, and "" where it doesn't begin so: what is there instead may be anything, also what nobody should see.
 func encryptionOf(value []byte) string {
-	// The key's name is the last part in front of the ciphertext.
-	parts := strings.SplitN(string(value[:min(len(value), 1024)]), ":", 6)
-	if len(parts) < 6 {
+	begins := string(encrypted.Find(value[:min(len(value), 1024)]))
+	if visible(begins) != begins {
 		return ""
 	}
-	return visible(strings.Join(parts[:5], ":")) + ":"
+	return begins
 }
 
 // The groups of CustomResourceDefinitions and APIServices, which the API server stores as JSON, as it does custom resources.

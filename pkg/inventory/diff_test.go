@@ -55,6 +55,10 @@ func TestTakeDiff(t *testing.T) {
 			name: "added, removed and changed", a: configMap(t, "a", "1", "x").with(configMap(t, "b", "2", "x")), b: configMap(t, "b", "2", "y").with(configMap(t, "c", "3", "x")),
 			want: `+ c; - a; ~ b (data.d: "x" / "y")`, all: `+ c; - a; ~ b (data.d: "x" / "y")`,
 		},
+		{
+			name: "encrypted since", a: configMap(t, "a", "1", "x"), b: keys{"/registry/configmaps/ns/a": []byte("k8s:enc:aescbc:v1:k:abc")},
+			want: `~ a ((value): readable / encrypted with k8s:enc:aescbc:v1:k:, 23 bytes)`, all: `~ a ((value): readable / encrypted with k8s:enc:aescbc:v1:k:, 23 bytes)`,
+		},
 		{name: "made anew", a: configMap(t, "a", "1", "x"), b: configMap(t, "a", "2", "x"), want: `~ a (metadata.uid: "u1" / "u2") remade`, all: `~ a (metadata.uid: "u1" / "u2") remade`},
 		{
 			name: "status", a: stored(t, key, deployment), b: stored(t, key, strings.Replace(deployment, "replicas: 1", "replicas: 2", 1)),

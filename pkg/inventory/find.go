@@ -17,17 +17,22 @@ import (
 	"github.com/etcd-drill/drill/pkg/plan"
 )
 
-// Query names an object as people do.
+// Query names an object as people do, or as etcd does.
 type Query struct {
 	// Kind may be a kind or a resource (Deployment, deployments), in whatever case, with .GROUP behind it where there are several.
 	Kind string `json:"kind"`
 	// Namespace is empty for an object that belongs to the whole cluster.
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
+	// Key, if set, is the key of etcd under which the object is, and all else is empty.
+	Key string `json:"key"`
 }
 
-// ParseQuery reads KIND/NAMESPACE/NAME or KIND/NAME.
+// ParseQuery reads KIND/NAMESPACE/NAME or KIND/NAME, or a key of etcd, which begins with a slash.
 func ParseQuery(s string) (Query, error) {
+	if strings.HasPrefix(s, "/") && strings.Count(s, "/") > 1 { // keys of Kubernetes are below /registry/, or another prefix
+		return Query{Key: s}, nil
+	}
 	parts := strings.Split(s, "/")
 	if slices.Contains(parts, "") || len(parts) < 2 || len(parts) > 3 {
 		return Query{}, fmt.Errorf("object %q: it is KIND/NAMESPACE/NAME, or KIND/NAME for what belongs to the whole cluster, as in deployment/default/nginx or node/worker-1", s)
@@ -40,6 +45,9 @@ func ParseQuery(s string) (Query, error) {
 }
 
 func (q Query) String() string {
+	if q.Key != "" {
+		return q.Key
+	}
 	if q.Namespace == "" {
 		return q.Kind + "/" + q.Name
 	}
@@ -162,7 +170,7 @@ func Find(ctx context.Context, from Source, q Query, secrets bool) ([]FoundObjec
 			defined[schema.GroupKind{Group: d.Group, Kind: d.Names.Plural}] = true // of an encrypted one, only that is known
 		}
 		switch kind, name := q.IsKind(o) || defined[groupKind(o)], o.Name == q.Name; {
-		case kind && name && o.Namespace == q.Namespace:
+		case q.Key != "" && string(kv.Key) == q.Key, q.Key == "" && kind && name && o.Namespace == q.Namespace:
 			f := foundIn(&s.decoder, kv)
 			if !secrets {
 				hideSecret(f)
@@ -182,6 +190,9 @@ func Find(ctx context.Context, from Source, q Query, secrets bool) ([]FoundObjec
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking for %s: %w", q, err)
+	}
+	if len(out) == 0 && q.Key != "" {
+		return nil, fmt.Errorf("%w: there is no key %s", ErrNoObject, q)
 	}
 	if len(out) == 0 {
 		if hints := append(sameKind, sameName...); len(hints) > 0 {

@@ -78,10 +78,10 @@ type part struct {
 
 // is says whether o and p are the same object, and not another one under the same key.
 func (o Object) is(p Object) bool {
-	if o.UID != "" || p.UID != "" {
+	if o.UID != "" && p.UID != "" {
 		return o.UID == p.UID
 	}
-	// Nothing but the creation tells what has no UID apart. Two histories may count alike, therefore the other question.
+	// Nothing but the creation tells what has no UID apart, or can't be read on one side: encryption may have been turned on in between. Two histories may count alike, therefore the other question.
 	return o.CreateRevision == p.CreateRevision || o.Raw == p.Raw
 }
 

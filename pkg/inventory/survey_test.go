@@ -460,6 +460,7 @@ func TestFind(t *testing.T) {
 	}
 	for query, want := range map[string]int{
 		"Deployment/a/web": 1, "deployments/a/web": 1, "deploy/a/web": 1, "deployment.apps/a/web": 1, "ns/a": 1, "Service/a/web": 2, "service.example.com/a/web": 1, "secret/a/locked": 1,
+		"/registry/deployments/a/web": 1, "/registry/secrets/a/locked": 1,
 	} {
 		q, err := inventory.ParseQuery(query)
 		if err != nil {
@@ -472,6 +473,7 @@ func TestFind(t *testing.T) {
 	}
 	for query, hint := range map[string]string{
 		"deployment/a/wbe": "Deployment.apps a/web", "deployment/b/web": "Deployment.apps a/web", "pod/a/web": "Service a/web", "pod/x/y": "nothing of that kind", "deployment.batch/a/web": "there are",
+		"/registry/deployments/a/wbe": "there is no key /registry/deployments/a/wbe",
 	} {
 		q, _ := inventory.ParseQuery(query)
 		if _, err := inventory.Find(t.Context(), k.source, q, false); !errors.Is(err, inventory.ErrNoObject) || !strings.Contains(err.Error(), hint) {

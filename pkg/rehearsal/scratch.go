@@ -67,7 +67,11 @@ func newScratch(ctx context.Context, w etcd.Worker, in string) (s *scratch, err 
 // remove removes the folder, with all that is in it.
 func (s *scratch) remove() error {
 	defer s.sweeper.Stop()
-	return errors.Join(os.RemoveAll(s.dir), s.lock.Close())
+	err := s.lock.Close()
+	if _, none := os.Lstat(s.dir); !errors.Is(none, fs.ErrNotExist) { // where nothing can be written, there being nothing to remove would be an error, too
+		err = errors.Join(os.RemoveAll(s.dir), err)
+	}
+	return err
 }
 
 // removeAbandoned removes scratch folders that belong to nobody. Those of other users are theirs.

@@ -1,6 +1,8 @@
 package term
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -175,7 +177,7 @@ func (a *Activity) Update(text string) {
 	a.view.show(a.view.options.style(), nil)
 }
 
-// Done ends it, with the error that it failed with, or nil. Further calls have no effect.
+// Done ends it, with the error that it failed with, or nil; what was cancelled is told to be stopped. Further calls have no effect.
 func (a *Activity) Done(err error) {
 	a.once.Do(func() {
 		v := a.view
@@ -183,11 +185,14 @@ func (a *Activity) Done(err error) {
 		defer v.mu.Unlock()
 		v.end(a.going)
 		s := v.options.style()
-		status := plan.StatusPassed
-		if err != nil {
+		status, title := plan.StatusPassed, a.title
+		switch {
+		case errors.Is(err, context.Canceled): // nothing is wrong with it
+			status, title, err = plan.StatusSkipped, title+": stopped", nil
+		case err != nil:
 			status = plan.StatusFailed
 		}
-		lines := []string{s.done(status, v.options.Now().Sub(a.going.began), "", a.title)}
+		lines := []string{s.done(status, v.options.Now().Sub(a.going.began), "", title)}
 		if err != nil {
 			lines = append(lines, s.failure(err)...)
 		}
