@@ -181,7 +181,7 @@ func change(ts *testscript.TestScript, neg bool, args []string) {
 		if n < 0 {
 			n += len(content)
 		}
-		content = content[:n]
+		content = append(content, make([]byte, max(0, n-len(content)))...)[:n]
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), content, 0o600))
 }

@@ -533,6 +533,7 @@ func TestBadFiles(t *testing.T) {
 		{"one byte less", whole[:len(whole)-1], etcd.ErrTruncated},
 		{"no trailer", body, etcd.ErrNoTrailer},
 		{"one byte more", append(slices.Clone(whole), 'x'), etcd.ErrTrailerMismatch},
+		{"padded to whole pages", append(slices.Clone(whole), make([]byte, page-sha256.Size)...), etcd.ErrTrailerMismatch},
 		{"flipped bit", flipped, etcd.ErrTrailerMismatch},
 		{"flipped bit in the trailer", flippedTrailer, etcd.ErrTrailerMismatch},
 		{"zeroed tail", append(changed(len(body)/2, len(body), 0), whole[len(body):]...), etcd.ErrTrailerMismatch},

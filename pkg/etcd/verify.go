@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -107,6 +108,23 @@ func checkTrailer(ctx context.Context, path string) (sum string, err error) {
 	return sum, f.why(err)
 }
 
+// mostPadding is up to where padded looks for the end of the zeros behind a snapshot, in bytes.
+const mostPadding = 16 << 20
+
+// padded says whether there is something of a trailer's length behind the pages, and nothing but zeros behind that. In a database, which has no trailer, there are either no bytes there, or zeros, or pages that a crash left, and pages are longer.
+func (f *File) padded() (bool, error) {
+	zeros := f.size - f.pages - sha256.Size
+	if zeros <= 0 || zeros > mostPadding {
+		return false, nil
+	}
+	behind := make([]byte, f.size-f.pages)
+	if _, err := f.f.ReadAt(behind, f.pages); err != nil {
+		return false, err
+	}
+	something := func(b byte) bool { return b != 0 }
+	return slices.ContainsFunc(behind[:sha256.Size], something) && !slices.ContainsFunc(behind[sha256.Size:], something), nil
+}
+
 // measure notes how long the file is, and how long its own header says that its database is; a file that can be no snapshot for that is refused. Only the header is read.
 //
 // etcd sends the database's pages up to the high-water mark and then 32 bytes of SHA-256 over them (Snapshot in
@@ -134,6 +152,12 @@ func (f *File) measure() (err error) {
 	f.pages = f.bolt.Size()
 	if f.size < f.pages {
 		return fmt.Errorf("%w: %s has %d bytes, and by its header its pages alone have %d; %s", ErrTruncated, f.path, f.size, f.pages, takeAnother)
+	}
+	switch is, err := f.padded(); {
+	case err != nil:
+		return f.why(err)
+	case is:
+		return fmt.Errorf("%w: %s is a snapshot with %d zeros behind its end, as a copy in blocks leaves them; `truncate --size=%d` takes them away, from a copy of it", ErrTrailerMismatch, f.path, f.size-f.pages-sha256.Size, f.pages+sha256.Size)
 	}
 	// Databases grow by whole pages. What is longer by a checksum has one, and then that counts.
 	if f.raw && f.size == f.pages+sha256.Size {
