@@ -88,8 +88,8 @@ Exit status: 0 passed, 1 broken (it could not be carried out), 2 usage, 3 failed
 			}
 			if expect != "" {
 				o.expect, err = readExpectations(cmd.Context(), expect)
-				if cmd.Context().Err() != nil {
-					return err
+				if ended := cmd.Context().Err(); ended != nil {
+					return fmt.Errorf("--expect %s: %w", expect, ended)
 				}
 				if err != nil {
 					return usagef("--expect %s: %w", expect, err)
@@ -99,12 +99,8 @@ Exit status: 0 passed, 1 broken (it could not be carried out), 2 usage, 3 failed
 				return err
 			}
 			if o.scratchDir != "" {
-				st, err := os.Stat(o.scratchDir)
-				if err != nil || !st.IsDir() {
+				if st, err := os.Stat(o.scratchDir); err != nil || !st.IsDir() {
 					return usagef("--scratch-dir %s is no folder", o.scratchDir)
-				}
-				if st.Mode().Perm()&0o002 != 0 && st.Mode()&fs.ModeSticky == 0 {
-					return usagef("--scratch-dir %s has mode %04o, so that everybody can exchange what is put there; run `chmod o-w %s` or name another folder", o.scratchDir, st.Mode().Perm(), o.scratchDir)
 				}
 			}
 			if err := checkFile(o.path); err != nil {
@@ -195,7 +191,7 @@ func readExpectations(ctx context.Context, path string) (*rehearsal.Expectations
 	case a := <-read:
 		return a.expectations, a.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("reading %s: %w", path, ctx.Err())
+		return nil, ctx.Err()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,5 +61,18 @@ func TestExpectationsThatNeverCome(t *testing.T) {
 	cancel()
 	if e, err := readExpectations(ctx, fmt.Sprintf("/dev/fd/%d", out.Fd())); e != nil || !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v, %v", e, err)
+	}
+	// Nor is what was read in time taken for a rehearsal, should somebody end drill just then.
+	file := filepath.Join(t.TempDir(), "expected.yaml")
+	if err := os.WriteFile(file, []byte("minKeys: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	app := System()
+	app.Stdout, app.Stderr = &said, &said
+	for range 20 {
+		if status := Main(ctx, []string{"rehearse", "../testdata/kubeadm-v1.37-etcd-3.7.db", "--expect", file}, app); status != exitInterrupted {
+			t.Errorf("exit status %d: %s", status, said.String())
+		}
 	}
 }

@@ -108,15 +108,15 @@ func parseSidecar(path string, content []byte) (s Sidecar, err error) {
 	d := json.NewDecoder(bytes.NewReader(content))
 	err = d.Decode(&is)
 	// It is empty, or was cut: a copy that failed, and the snapshot was copied with it.
-	unreadable := len(content) < maxSidecar && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
-	if !unreadable && (err != nil || d.More() || is.SchemaVersion == nil || is.TakenBy == nil) {
+	cut := len(content) < maxSidecar && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && beginsAsSidecar(content)
+	if !cut && (err != nil || d.More() || is.SchemaVersion == nil || is.TakenBy == nil) {
 		return Sidecar{}, fmt.Errorf("%w: %s is something else than what `drill snapshot save` writes", fs.ErrNotExist, path)
 	}
-	if !unreadable {
+	if !cut {
 		err = json.Unmarshal(content, &s)
 	}
 	switch {
-	case unreadable:
+	case cut:
 		err = fmt.Errorf("it ends before it is complete, after %d bytes", len(content))
 	case err != nil:
 	case s.SchemaVersion != 1:
@@ -128,6 +128,13 @@ func parseSidecar(path string, content []byte) (s Sidecar, err error) {
 		return Sidecar{}, fmt.Errorf("%w: %s: %w; move it away, and the snapshot is used without it", ErrSidecar, path, err)
 	}
 	return s, nil
+}
+
+// beginsAsSidecar says whether a text is the beginning of what WriteSidecar writes, as far as it goes.
+func beginsAsSidecar(content []byte) bool {
+	first := []byte(`{"schemaVersion":`)
+	dense := bytes.Join(bytes.Fields(content), nil)
+	return bytes.HasPrefix(dense, first) || bytes.HasPrefix(first, dense)
 }
 
 // WriteSidecar writes the sidecar of a snapshot that is there already, with mode 0600. It appears whole or not at all, and never takes the place of another one: the error then wraps ErrTargetExists.

@@ -13,6 +13,9 @@ func FuzzSidecar(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2}`))
 	f.Add([]byte(`{} {}`))
 	f.Add([]byte("not JSON"))
+	f.Add([]byte(`{"schemaVersion": 1,`))
+	f.Add([]byte(""))
+	f.Add([]byte(`{"Versions": [`))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		s, err := parseSidecar("a.db.json", content)
 		if err != nil {

@@ -245,7 +245,11 @@ func whyEnded(ctx context.Context, what string, runErr error, log *tail) error {
 		return fmt.Errorf("%w: reading it made %s die; %s; its last lines:\n%s", ErrDamaged, what, takeAnother, log.lastLines(crashLines))
 	case errors.As(runErr, &exit):
 		// The kernel ends processes like this when memory runs out, so the snapshot need not be the reason.
-		return fmt.Errorf("%w: %s ended with %w and without an answer; its last lines:\n%s", ErrWorker, what, exit, log.lastLines(crashLines))
+		killed := ""
+		if exit.ExitCode() < 0 {
+			killed = " (which it is when memory runs out)"
+		}
+		return fmt.Errorf("%w: %s ended with %w%s and without an answer; its last lines:\n%s", ErrWorker, what, exit, killed, log.lastLines(crashLines))
 	default:
 		return fmt.Errorf("%w: %w", ErrWorker, runErr)
 	}
@@ -329,7 +333,7 @@ func (t *tail) lacksMeans() bool {
 func (t *tail) lastLines(n int) string {
 	lines, died := t.lines()
 	if strings.TrimSpace(strings.Join(lines, "")) == "" {
-		return "(it wrote nothing: it may have been killed, as the kernel does when memory runs out)"
+		return "(it wrote nothing)"
 	}
 	if died {
 		return strings.Join(lines[:min(n, len(lines))], "\n")

@@ -230,7 +230,7 @@ func (r *rehearsal) askAPIServer(ctx context.Context, dir string, server *etcd.S
 		return err
 	})
 	if err != nil {
-		if !errors.Is(err, apiserver.ErrNotReady) {
+		if ctx.Err() != nil || !errors.Is(err, apiserver.ErrNotReady) {
 			return err
 		}
 		if r.APIServer.EncryptionConfig == "" && objects.locks() > 0 {

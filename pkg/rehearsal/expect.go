@@ -134,6 +134,7 @@ func ReadExpectations(r io.Reader) (*Expectations, error) {
 // misread finds what the decoder would take for less than what is written: a number with a fraction for one without, and a name with nothing behind it, or an empty element of a list, for nothing that is expected. Within fields
 // anything may stand.
 func misread(n *yaml.Node, name string) error {
+	n = meant(n)
 	if n.Kind == yaml.ScalarNode {
 		switch {
 		case n.ShortTag() == "!!null" && name != "":
@@ -147,16 +148,26 @@ func misread(n *yaml.Node, name string) error {
 	for i, within := range n.Content {
 		of := name
 		if n.Kind == yaml.MappingNode {
-			if i%2 == 0 || n.Content[i-1].Value == "fields" && within.Kind == yaml.MappingNode {
+			if i%2 == 0 {
 				continue
 			}
-			of = n.Content[i-1].Value
+			if of = meant(n.Content[i-1]).Value; of == "fields" && within.Kind == yaml.MappingNode {
+				continue
+			}
 		}
 		if err := misread(within, of); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// meant is what an alias of a scalar stands for. What else has an anchor is looked at where that is.
+func meant(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode && n.Alias.Kind == yaml.ScalarNode {
+		return n.Alias
+	}
+	return n
 }
 
 // moreThanNothing says whether a text is a time of more than 0.
@@ -231,8 +242,8 @@ type audience struct {
 	anywhere map[plan.Object][]string
 	// inNone and inSome say of which kinds there are objects that belong to the whole cluster, and ones in a namespace.
 	inNone, inSome map[kindIn]bool
-	// renewed is when the newest Lease in it was.
-	renewed time.Time
+	// now is when the rehearsal began, and renewed when the newest Lease in the backup was that isn't of a time to come.
+	now, renewed time.Time
 }
 
 // lockedObject is one that is encrypted, and named by its key.
@@ -244,11 +255,11 @@ type lockedObject struct {
 // maxNear is how many objects are named that might have been meant.
 const maxNear = 5
 
-func newAudience(e *Expectations) *audience {
+func newAudience(e *Expectations, now time.Time) *audience {
 	if e == nil {
 		e = &Expectations{}
 	}
-	a := &audience{Expectations: e, finder: inventory.NewFinder(), wanted: map[plan.Object]*inventory.FoundObject{}, counts: map[kindIn]int64{}, near: map[kindIn][]string{}, groups: map[string]bool{}, anywhere: map[plan.Object][]string{}, inNone: map[kindIn]bool{}, inSome: map[kindIn]bool{}}
+	a := &audience{Expectations: e, now: now, finder: inventory.NewFinder(), wanted: map[plan.Object]*inventory.FoundObject{}, counts: map[kindIn]int64{}, near: map[kindIn][]string{}, groups: map[string]bool{}, anywhere: map[plan.Object][]string{}, inNone: map[kindIn]bool{}, inSome: map[kindIn]bool{}}
 	for _, o := range slices.Concat(e.Objects, e.Absent) {
 		a.wanted[o.object()] = nil
 		name := o.object()
@@ -295,7 +306,7 @@ func (a *audience) renewal(lease inventory.FoundObject) {
 	values, _ := inventory.Fields(lease.Content, "spec.renewTime") // the path is right
 	for _, v := range values {
 		text, _ := v.(string)
-		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && at.After(a.renewed) {
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && at.After(a.renewed) && !at.After(a.now.Add(skew)) {
 			a.renewed = at
 		}
 	}
@@ -306,15 +317,15 @@ const skew = 5 * time.Minute
 
 // age says whether the backup is young enough. noted says that when it was taken is known otherwise than by the file's time, which copying it changes in either direction: it is as old as the newest Lease in it, or younger by no more
 // than it takes to renew one, which on a cluster that runs are some seconds. A Lease that says to be of a time to come doesn't count.
-func (a *audience) age(taken, now time.Time, noted bool) (fulfilled bool, detail string) {
+func (a *audience) age(taken time.Time, noted bool) (fulfilled bool, detail string) {
 	how := "as was noted when it was taken"
 	if !noted {
 		how = "by the file's own time"
-		if !a.renewed.IsZero() && (a.renewed.Before(taken) || !a.renewed.After(now.Add(skew))) {
+		if !a.renewed.IsZero() {
 			taken, how = a.renewed, "when the newest Lease in it was renewed"
 		}
 	}
-	age := now.Sub(taken).Round(time.Second)
+	age := a.now.Sub(taken).Round(time.Second)
 	if age < -skew {
 		return false, fmt.Sprintf("it is of %s, %s, which is yet to come", taken.Local().Format(time.DateTime), how)
 	}
@@ -352,7 +363,7 @@ func (a *audience) enter(name plan.Object, whole func() inventory.FoundObject) {
 }
 
 // say says what became of each expectation.
-func (a *audience) say(info plan.SnapshotInfo, now time.Time, noted bool) []Check {
+func (a *audience) say(info plan.SnapshotInfo, noted bool) []Check {
 	for _, l := range a.locked {
 		a.enter(nameOf(a.finder.Renamed(l.Object)), func() inventory.FoundObject { return inventory.FoundObject{Object: l.Object, Encryption: l.encryption} })
 	}
@@ -366,7 +377,7 @@ func (a *audience) say(info plan.SnapshotInfo, now time.Time, noted bool) []Chec
 		out = append(out, c)
 	}
 	if a.MaxAge > 0 {
-		fulfilled, detail := a.age(info.TakenAt, now, noted)
+		fulfilled, detail := a.age(info.TakenAt, noted)
 		enter("maxAge", fulfilled, "%s", detail)
 	}
 	if a.MinRevision > 0 {

@@ -168,6 +168,7 @@ func TestAgeByWhatIsInIt(t *testing.T) {
 	path := snapshotOf(t, map[string]string{
 		"/registry/leases/kube-node-lease/old": `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"kube-node-lease","name":"old"},"spec":{"renewTime":"2026-01-01T00:00:00.000000Z"}}`,
 		"/registry/leases/kube-node-lease/new": `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"kube-node-lease","name":"new"},"spec":{"renewTime":"2026-01-02T00:00:00.000000Z"}}`,
+		"/registry/leases/default/odd":         `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"default","name":"odd"},"spec":{"renewTime":"2999-01-02T00:00:00.000000Z"}}`,
 	})
 	for name, tt := range map[string]struct {
 		noted, file time.Time
@@ -210,19 +211,22 @@ func TestBadExpectations(t *testing.T) {
 		"minKeys: 1\nmaxAge:":               "line 2: nothing is said of maxAge",
 		"minKeys: 1\nobjects:\n-":           "line 3: nothing is said of objects",
 		"minKeys: 1\nabsent:":               "line 2: nothing is said of absent",
-		"atLeast: [{apiVersion: v1, kind: Pod, count: 11.9}]":                               "line 1: count is a whole number",
-		"objects: [{apiVersion: v1, kind: Pod, name: a, fields:}]":                          "line 1: nothing is said of fields",
-		"objects: [{apiVersion: v1, kind: Pod, name: }]":                                    "line 1: nothing is said of name",
-		"minKeys: 1\n---\nminKeys: 2":                                                       "second document",
-		"objects: [{kind: Pod, name: a}]":                                                   "objects[0] needs apiVersion, kind and name",
-		"absent: [{apiVersion: v1, kind: Pod}]":                                             "absent[0] needs",
-		"absent: [{apiVersion: v1, kind: Pod, name: a, fields: {x: 1}}]":                    "can have no fields",
-		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'spec.': 1}}]":             `field "spec."`,
-		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'spec.containers[0': 1}}]": "field",
-		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'': 1}}]":                  `field ""`,
-		"atLeast: [{apiVersion: v1, kind: Pod}]":                                            "count of at least 1",
-		"- a":                                                                               "line 1: it is of another type",
-		"maxAge: 1d":                                                                        "line 1: maxAge is a time of more than 0, written like 26h or 90m",
+		"atLeast: [{apiVersion: v1, kind: Pod, count: 11.9}]":                                "line 1: count is a whole number",
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields:}]":                           "line 1: nothing is said of fields",
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {x: &n 11.9}}]\nminKeys: *n": "minKeys is a whole number",
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {x: &n null}}]\nmaxAge: *n":  "nothing is said of maxAge",
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {x: &k minKeys}}]\n*k : 5.5": "minKeys is a whole number",
+		"objects: [{apiVersion: v1, kind: Pod, name: }]":                                     "line 1: nothing is said of name",
+		"minKeys: 1\n---\nminKeys: 2":                                                        "second document",
+		"objects: [{kind: Pod, name: a}]":                                                    "objects[0] needs apiVersion, kind and name",
+		"absent: [{apiVersion: v1, kind: Pod}]":                                              "absent[0] needs",
+		"absent: [{apiVersion: v1, kind: Pod, name: a, fields: {x: 1}}]":                     "can have no fields",
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'spec.': 1}}]":              `field "spec."`,
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'spec.containers[0': 1}}]":  "field",
+		"objects: [{apiVersion: v1, kind: Pod, name: a, fields: {'': 1}}]":                   `field ""`,
+		"atLeast: [{apiVersion: v1, kind: Pod}]":                                             "count of at least 1",
+		"- a":                                                                                "line 1: it is of another type",
+		"maxAge: 1d":                                                                         "line 1: maxAge is a time of more than 0, written like 26h or 90m",
 	} {
 		if _, err := rehearsal.ReadExpectations(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
@@ -233,6 +237,8 @@ func TestBadExpectations(t *testing.T) {
 // FuzzExpectations: whatever a file says, it is read or refused.
 func FuzzExpectations(f *testing.F) {
 	f.Add("maxAge: 2h\nobjects:\n- {apiVersion: v1, kind: Pod, name: a, fields: {'spec.containers[0].image': x}}\natLeast: [{apiVersion: v1, kind: Pod, count: 1}]\n")
+	f.Add("objects: &a\n- {apiVersion: v1, kind: Pod, name: a, fields: {x: &n 1.5, y: null}}\nabsent: *a\nminKeys: *n\n")
+	f.Add("objects: &a [*a]\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		e, err := rehearsal.ReadExpectations(strings.NewReader(text))
 		if (e == nil) == (err == nil) {

@@ -355,14 +355,14 @@ func (r *rehearsal) ask(ctx context.Context, server *etcd.Server) error {
 	r.result.Etcd = Etcd{
 		Version: st.Version, ClusterID: strconv.FormatUint(st.ClusterID, 16), MemberID: strconv.FormatUint(st.MemberID, 16), Revision: st.Revision, DatabaseBytes: st.DBSize,
 	}
-	heard := newAudience(r.Expect)
+	heard := newAudience(r.Expect, r.result.StartedAt)
 	if err := r.part(PartRead, func() error { return r.readBack(ctx, server, heard) }); err != nil {
 		return err
 	}
 	if err := r.part(PartTry, func() error { return r.tryOut(ctx, server.Endpoint) }); err != nil {
 		return err
 	}
-	r.result.Expectations = heard.say(r.result.Snapshot, r.result.StartedAt, !r.TakenAt.IsZero())
+	r.result.Expectations = heard.say(r.result.Snapshot, !r.TakenAt.IsZero())
 	return nil
 }
 
@@ -436,6 +436,9 @@ func (r *rehearsal) readBack(ctx context.Context, server *etcd.Server, heard *au
 	}
 	if old := r.result.Snapshot.Revision; old > 0 {
 		if err := etcd.CompactedAt(ctx, ep, old); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
 			r.check(CheckRaised, plan.StatusFailed, err.Error())
 			return r.blame(ctx, err)
 		}

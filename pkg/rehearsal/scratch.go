@@ -67,11 +67,11 @@ func newScratch(ctx context.Context, w etcd.Worker, in string) (s *scratch, err 
 // remove removes the folder, with all that is in it.
 func (s *scratch) remove() error {
 	defer s.sweeper.Stop()
-	err := s.lock.Close()
+	var err error
 	if _, none := os.Lstat(s.dir); !errors.Is(none, fs.ErrNotExist) { // where nothing can be written, there being nothing to remove would be an error, too
-		err = errors.Join(os.RemoveAll(s.dir), err)
+		err = os.RemoveAll(s.dir)
 	}
-	return err
+	return errors.Join(err, s.lock.Close())
 }
 
 // removeAbandoned removes scratch folders that belong to nobody. Those of other users are theirs.
