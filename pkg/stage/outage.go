@@ -148,18 +148,19 @@ func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement
 	if s.probe == nil && !s.recalled {
 		return m, errors.Join(problems...)
 	}
-	if s.probe != nil {
-		record := s.probe.Record(marks)
-		m.Probe = &record
-	}
 	switch {
 	case marks.OutageBegan.IsZero():
 	case s.probe == nil:
 		problems = append(problems, errors.New("the probe ended with the drill that began the outage, so how long that was is not known"))
 	default:
+		s.hearOut(ctx)
 		var err error
 		m.Outage, err = s.outage(ctx, marks.OutageBegan)
 		problems = append(problems, err)
+	}
+	if s.probe != nil {
+		record := s.probe.Record(marks)
+		m.Probe = &record
 	}
 	if !marks.OutageBegan.IsZero() && s.Subject.Snapshot != nil {
 		var err error
@@ -167,6 +168,20 @@ func (s *Stage) Measure(ctx context.Context, marks plan.Marks) (plan.Measurement
 		problems = append(problems, err)
 	}
 	return m, errors.Join(problems...)
+}
+
+// lastWord is how long, all together, services are waited for that don't answer when a run ends. It is some times the patience of a question.
+const lastWord = 10 * time.Second
+
+// hearOut lets services that have just not answered do so: a run ends at some moment, and on a busy machine an answer that is late at that moment is no outage that goes on.
+func (s *Stage) hearOut(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastWord)
+	defer cancel()
+	for _, name := range []string{probeEtcd, probeGet, probeList, probeWrite, probeService} {
+		if asked := s.probe.Series(name); len(asked) > 0 && asked[len(asked)-1].Err != nil {
+			_ = s.probe.Wait(ctx, name, time.Now()) // who doesn't answer is away, which is what is told then
+		}
+	}
 }
 
 func (s *Stage) outage(ctx context.Context, began time.Time) (plan.Outage, error) {
