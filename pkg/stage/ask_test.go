@@ -582,3 +582,28 @@ func TestMeasureOfARunThatFailed(t *testing.T) {
 		t.Error("no write after the snapshot is known to be lost")
 	}
 }
+
+// TestAnswersThatAreLateWhenARunEnds: a service that answers again soon is not told to have been away for good.
+func TestAnswersThatAreLateWhenARunEnds(t *testing.T) {
+	var refusals atomic.Int64 // still to come
+	refusals.Store(math.MaxInt64)
+	began := time.Now()
+	s := &Stage{probe: probe.Start(t.Context(), time.Millisecond, time.Second, probe.Target{Name: probeEtcd, Try: func(context.Context) (int64, error) {
+		if refusals.Add(-1) >= 0 {
+			return 0, errors.New("not now")
+		}
+		return 1, nil
+	}})}
+	defer s.probe.Stop()
+	for failedSince(s.probe.Series(probeEtcd), began) < 2 && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	if back, _ := s.probe.Series(probeEtcd).Back(began); back != nil {
+		t.Fatalf("back after %s", back)
+	}
+	refusals.Store(5)
+	s.hearOut(t.Context())
+	if back, _ := s.probe.Series(probeEtcd).Back(began); back == nil {
+		t.Error("it was not heard out")
+	}
+}
